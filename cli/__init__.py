@@ -1,0 +1,1 @@
+"""The operators' command line: the only code that may see all services."""

@@ -1,0 +1,1 @@
+"""One package per service, one process each; no service imports another."""

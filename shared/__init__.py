@@ -1,0 +1,1 @@
+"""The library every Tocsin service stands on; it knows no service."""
