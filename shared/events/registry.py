@@ -1,0 +1,9 @@
+"""Every record that travels on a topic of ours, by the name of its schema folder."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from shared.events.gw import GwAlert, GwSkymap
+from shared.events.record import Event
+
+RECORDS: Mapping[str, type[Event]] = MappingProxyType({model.schema_name: model for model in (GwAlert, GwSkymap)})
