@@ -1,0 +1,202 @@
+"""A Kafka broker on this machine: Apache Kafka in KRaft mode, one node, under the system's Java."""
+
+import base64
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import uuid
+from importlib import resources
+from pathlib import Path
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from cli.stack.component import ComponentHealth, NotAvailableError, StackError
+from cli.stack.paths import local_directory
+from cli.stack.process import DetachedProcess, exclusive, remembered_port, write_atomically
+
+MAX_MESSAGE_BYTES = 8 * 1024 * 1024
+# An IGWN alert with its sky map is up to a few MB, as JSON a third more; Kafka's default of 1 MB refuses it.
+
+START_DEADLINE_S = 60
+STOP_DEADLINE_S = 30
+
+JVM_FLAGS = (
+    "-Xms128m",
+    "-Xmx512m",
+    # A broker of a handful of topics gains nothing from the second compiler or a parallel collector, and starts sooner.
+    "-XX:TieredStopAtLevel=1",
+    "-XX:+UseSerialGC",
+    "-Djava.awt.headless=true",
+    "-Dorg.slf4j.simpleLogger.showDateTime=true",
+    "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSS",
+)
+
+
+class KafkaBroker:
+    """A single-node broker and controller that listens on 127.0.0.1 and keeps topics and offsets in `directory`.
+
+    Parameters
+    ----------
+    directory
+        Its data, configuration, log and pid; made when missing.
+    port
+        Where to listen; without one a free port is taken at the first start and kept.
+    jars
+        Where the jars are kept for every broker of this machine.
+    """
+
+    name = "kafka"
+
+    def __init__(self, directory: Path, *, port: int | None = None, jars: Path | None = None) -> None:
+        self._directory = directory.absolute()
+        self._wanted_port = port
+        self._jars = jars or local_directory() / "kafka-jars"
+        self.process = DetachedProcess(self._directory, "kafka")
+
+    @property
+    def address(self) -> str:
+        """Bootstrap servers, as Kafka clients want them."""
+        return f"127.0.0.1:{remembered_port(self._directory, 'broker', self._wanted_port)}"
+
+    def start(self) -> None:
+        """Return when the broker answers; the first time takes Maven's download and the formatting of its storage."""
+        with exclusive(self._directory / "start.lock"):
+            if self.process.pid is None:
+                classpath = f"{kafka_jars(self._jars)}/*"
+                self._write_configuration()
+                self._format_storage(classpath)
+                self.process.spawn(["java", *JVM_FLAGS, "-cp", classpath, "kafka.Kafka", self._configuration])
+            admin = _admin(self.address)
+            self.process.wait_until_ready(lambda: _answers(admin, timeout_s=0.5), deadline_s=START_DEADLINE_S)
+
+    def stop(self) -> None:
+        """Shut down so that the next start finds its log complete."""
+        self.process.stop(signal.SIGTERM, deadline_s=STOP_DEADLINE_S)
+
+    def health(self) -> ComponentHealth:
+        if (pid := self.process.pid) is None:
+            return ComponentHealth(False, "not running")
+        return _said(kafka_health(self.address), f"pid {pid}")
+
+    @property
+    def _configuration(self) -> Path:
+        return self._directory / "server.properties"
+
+    def _write_configuration(self) -> None:
+        controller = f"127.0.0.1:{remembered_port(self._directory, 'controller')}"
+        settings = {
+            "process.roles": "broker,controller",
+            "node.id": 1,
+            "controller.quorum.bootstrap.servers": controller,
+            "controller.listener.names": "CONTROLLER",
+            "listeners": f"PLAINTEXT://{self.address},CONTROLLER://{controller}",
+            "advertised.listeners": f"PLAINTEXT://{self.address}",
+            "log.dirs": self._directory / "data",
+            # Topics are made from schemas/topics, never by a typing error.
+            "auto.create.topics.enable": "false",
+            "message.max.bytes": MAX_MESSAGE_BYTES,
+            "replica.fetch.max.bytes": MAX_MESSAGE_BYTES,
+            # One node holds the only replica of everything.
+            "default.replication.factor": 1,
+            "min.insync.replicas": 1,
+            "offsets.topic.replication.factor": 1,
+            "offsets.topic.num.partitions": 4,
+            "transaction.state.log.replication.factor": 1,
+            "transaction.state.log.min.isr": 1,
+            "transaction.state.log.num.partitions": 2,
+            "share.coordinator.state.topic.replication.factor": 1,
+            "share.coordinator.state.topic.min.isr": 1,
+            # How long the controller holds a killed broker to be alive, and so keeps its successor waiting.
+            "broker.session.timeout.ms": 3000,
+            "broker.heartbeat.interval.ms": 500,
+            # A first consumer need not wait for others to join.
+            "group.initial.rebalance.delay.ms": 0,
+            "group.coordinator.rebalance.protocols": "classic,consumer",
+            # Groups of tests and of restarted services come back in seconds, not after the default 45 s.
+            "group.consumer.min.session.timeout.ms": 3000,
+            "group.consumer.min.heartbeat.interval.ms": 500,
+            "group.min.session.timeout.ms": 1000,
+            "num.network.threads": 2,
+            "num.io.threads": 4,
+            "num.recovery.threads.per.data.dir": 2,
+            "background.threads": 2,
+        }
+        write_atomically(self._configuration, "".join(f"{key}={value}\n" for key, value in settings.items()))
+
+    def _format_storage(self, classpath: str) -> None:
+        if (self._directory / "data" / "meta.properties").exists():
+            return
+        cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        _run(
+            ["java", *JVM_FLAGS, "-cp", classpath, "kafka.tools.StorageTool", "format", "--standalone"]
+            + ["--cluster-id", cluster_id, "--config", os.fspath(self._configuration)],
+            purpose="format Kafka's storage",
+        )
+
+
+def kafka_jars(directory: Path) -> Path:
+    """The folder with the broker's jars, fetched by Maven when this machine does not have them yet.
+
+    Raises
+    ------
+    NotAvailableError
+        Java or Maven is missing.
+    StackError
+        Maven could not fetch them.
+    """
+    pom = resources.files("cli.stack").joinpath("kafka-pom.xml").read_text()
+    wanted = directory.absolute() / hashlib.sha256(pom.encode()).hexdigest()[:12]
+    with exclusive(directory / "fetch.lock"):
+        if not shutil.which("java"):
+            raise NotAvailableError("kafka: Java 17 or newer is not installed")
+        if wanted.exists():
+            return wanted
+        if not shutil.which("mvn"):
+            raise NotAvailableError("kafka: Maven, which fetches the broker's jars, is not installed")
+        draft = wanted.with_suffix(".draft")
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir(parents=True)
+        (draft / "pom.xml").write_text(pom)
+        _run(
+            ["mvn", "--quiet", "--batch-mode", "--file", os.fspath(draft / "pom.xml"), "dependency:copy-dependencies"]
+            + ["-DincludeScope=runtime", f"-DoutputDirectory={draft}"],
+            purpose="fetch Kafka's jars",
+        )
+        draft.rename(wanted)
+    return wanted
+
+
+def kafka_health(bootstrap_servers: str, **settings: str) -> ComponentHealth:
+    """Ask any Kafka cluster for its metadata; `settings` are librdkafka's own, for SASL and TLS."""
+    try:
+        metadata = _admin(bootstrap_servers, **settings).list_topics(timeout=3)
+    except KafkaException as error:
+        return ComponentHealth(False, f"{bootstrap_servers} does not answer: {error.args[0].str()}")
+    topics = sum(not name.startswith("__") for name in metadata.topics)
+    return ComponentHealth(True, f"{bootstrap_servers}, {topics} topics")
+
+
+def _said(health: ComponentHealth, more: str) -> ComponentHealth:
+    return ComponentHealth(health.up, f"{health.detail}, {more}")
+
+
+def _admin(bootstrap_servers: str, **settings: str) -> AdminClient:
+    quick = {"reconnect.backoff.ms": 20, "reconnect.backoff.max.ms": 200}
+    # The log would repeat on stderr, once per attempt, what the answer says.
+    return AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0, **quick, **settings})
+
+
+def _answers(admin: AdminClient, *, timeout_s: float) -> bool:
+    try:
+        return bool(admin.list_topics(timeout=timeout_s).brokers)
+    except KafkaException:
+        return False
+
+
+def _run(command: list[str], *, purpose: str) -> None:
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise StackError(f"kafka: could not {purpose}:\n{(done.stdout + done.stderr).strip()[-2000:]}")
