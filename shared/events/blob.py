@@ -1,6 +1,6 @@
 """Reference to bytes that are too large for an event."""
 
-from shared.events.record import Part
+from shared.events.record import Int64, Part
 
 
 class BlobRef(Part):
@@ -8,5 +8,5 @@ class BlobRef(Part):
 
     uri: str
     sha256: str
-    size: int
+    size: Int64
     media_type: str

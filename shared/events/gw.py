@@ -8,7 +8,7 @@ from typing import ClassVar
 from uuid import UUID
 
 from shared.events.blob import BlobRef
-from shared.events.record import Event, Part, Timestamp
+from shared.events.record import Event, Int32, Part, Timestamp
 
 
 class SupereventKind(StrEnum):
@@ -112,7 +112,7 @@ class GwAlert(Event):
     time_created: Timestamp
     received_at: Timestamp
     source: str
-    sequence: int
+    sequence: Int32
     is_current: bool
     superevent_state: SupereventState
     urls: dict[str, str]
@@ -141,9 +141,9 @@ class Skymap(Part):
     moc_90_ascii: str | None = None
     distance_mean_mpc: float | None = None
     distance_std_mpc: float | None = None
-    min_order: int
-    max_order: int
-    n_pixels: int
+    min_order: Int32
+    max_order: Int32
+    n_pixels: Int32
     total_probability: float
     sky_coverage: float
     has_distance: bool

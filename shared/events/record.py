@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Annotated, ClassVar
 from uuid import UUID
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 
 def _in_utc(time: datetime) -> datetime:
@@ -17,6 +17,12 @@ def _in_utc(time: datetime) -> datetime:
 
 Timestamp = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 """A moment in UTC to the microsecond; a naive time is refused, another zone converted."""
+
+Int32 = Annotated[int, Field(ge=-(2**31), lt=2**31)]
+"""What an Avro int holds."""
+
+Int64 = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+"""What an Avro long holds."""
 
 
 class Part(BaseModel):
