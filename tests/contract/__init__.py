@@ -1,0 +1,1 @@
+"""What holds between the schemas, the models, the topics and the bytes."""
