@@ -205,11 +205,13 @@ def _decompressed(block: bytes, codec: bytes, max_bytes: int) -> bytes:
         case b"deflate":
             inflate = zlib.decompressobj(wbits=-zlib.MAX_WBITS)
             try:
-                content = inflate.decompress(block, max_bytes + 1)
+                content = inflate.decompress(block, max_bytes)
             except zlib.error as exc:
                 raise InvalidInputError("avro block", block[:64], "a deflated block") from exc
-            if len(content) > max_bytes:
-                raise InvalidInputError("avro block", f"more than {max_bytes} bytes inflated", "the size of an alert")
+            if not inflate.eof:
+                raise InvalidInputError(
+                    "avro block", "cut or too long", f"a block of at most {max_bytes} bytes inflated"
+                )
             return content
         case _:
             raise InvalidInputError("avro.codec", codec[:64], "null or deflate")
