@@ -162,7 +162,7 @@ def _parsed(text: bytes) -> _Source:
         raise
     # fastavro answers a senseless schema with whatever exception its code runs into first.
     except Exception as exc:
-        raise UndecodableRecordError("writer's schema", text[:200], f"an Avro schema ({exc!r})") from exc
+        raise UndecodableRecordError("writer's schema", text[:200], f"an Avro schema ({_reason(exc)})") from exc
     return _Source(schema, schema.get("name", "") if isinstance(schema, dict) else "")
 
 
@@ -176,14 +176,16 @@ def _open(data: bytes) -> tuple[_Source, bytes, bytes, int]:
     metadata = {}
     while True:
         count, position = _read_long(data, position)
-        if count == 0 or position > _MAX_HEADER_BYTES:
+        if count == 0:
             break
         if count < 0:  # the negative form is followed by the block's length, which is of no use here
             count = -count
             _, position = _read_long(data, position)
-        for _ in range(min(count, _MAX_HEADER_BYTES)):
+        for _ in range(count):
             key, position = _read_bytes(data, position)
             metadata[key], position = _read_bytes(data, position)
+            if position > _MAX_HEADER_BYTES:
+                raise UndecodableRecordError("container header", f"{position} bytes", f"at most {_MAX_HEADER_BYTES}")
     sync = data[position : position + _SYNC_LENGTH]
     text = metadata.get(b"avro.schema", b"")
     if not 0 < len(text) <= _MAX_SCHEMA_BYTES:
@@ -211,7 +213,7 @@ def _records(
                 record = schemaless_reader(stream, schema, resolved_to)
             # Bytes that do not fit their schema make fastavro fail in any way it happens to.
             except Exception as exc:
-                raise UndecodableRecordError("record", repr(exc), "data that fit their writer's schema") from exc
+                raise UndecodableRecordError("record", _reason(exc), "data that fit their writer's schema") from exc
             yield record
         if stream.read(1):
             raise UndecodableRecordError("block", f"{count} records and more bytes", "records to its end")
@@ -271,6 +273,11 @@ def _empty_fields(schema: Any, named: dict[str, int | None]) -> int:
         named[schema["name"]] = 0
         return 0
     return _empty_fields(kind, named)
+
+
+def _reason(error: Exception) -> str:
+    # Cut: some of these errors quote the whole input.
+    return f"{type(error).__name__}: {error}"[:200]
 
 
 def _long(value: int) -> bytes:

@@ -12,7 +12,8 @@ from tests.contract.schemas import enums_in
 
 def breaks(*, reader: dict[str, Any], writer: dict[str, Any]) -> list[str]:
     """Why `reader` cannot read what `writer` wrote; empty when it can."""
-    result = ReaderWriterCompatibilityChecker().get_compatibility(
+    checker = ReaderWriterCompatibilityChecker()  # type: ignore[no-untyped-call]
+    result = checker.get_compatibility(
         avro.schema.parse(json.dumps(_with_symbols_it_defaults(reader, writer))), avro.schema.parse(json.dumps(writer))
     )
     found = sorted(f"{' '.join(result.locations)}: {message}" for message in result.messages)

@@ -28,6 +28,7 @@ def test_owner_producers_and_consumers_exist(topic: Topic) -> None:
 
 @pytest.mark.parametrize("topic", OURS, ids=lambda topic: topic.name)
 def test_our_topic_carries_a_known_record_under_one_of_its_fields(topic: Topic) -> None:
+    assert topic.record is not None
     assert topic.record in RECORDS
     assert topic.key in RECORDS[topic.record].model_fields
     assert topic.compatibility == "FULL_TRANSITIVE"
