@@ -28,6 +28,7 @@ CARD = 80
 GIB = 1024**3
 GZIP_MAX_RATIO = 1032
 # Deflate codes at most 258 bytes in 2 bits, so no honest header can promise more than this.
+GZIP_MAGIC = b"\x1f\x8b"
 MAX_HEADER_BLOCKS = 200
 # 7,200 cards. The longest header seen in a sky map has 300 (HISTORY of the sampler's command line).
 MAX_HDUS = 64
@@ -41,20 +42,7 @@ class InvalidSkyMapError(InvalidInputError):
 
 
 _TFORM = re.compile(r"\s*(\d*)([LXBIJKAEDCMPQ])")
-_ITEM_BYTES = {
-    "L": 1,
-    "B": 1,
-    "I": 2,
-    "J": 4,
-    "K": 8,
-    "A": 1,
-    "E": 4,
-    "D": 8,
-    "C": 8,
-    "M": 16,
-    "P": 8,
-    "Q": 16,
-}
+_ITEM_BYTES = {"L": 1, "B": 1, "I": 2, "J": 4, "K": 8, "A": 1, "E": 4, "D": 8, "C": 8, "M": 16, "P": 8, "Q": 16}
 _DTYPES = {"B": "u1", "I": ">i2", "J": ">i4", "K": ">i8", "E": ">f4", "D": ">f8"}
 
 
@@ -73,16 +61,10 @@ class Column:
     def values(self, rows: NDArray[np.void]) -> NDArray[Any]:
         """The physical values (TSCAL, TZERO applied) in file order, flat; integers stay integers."""
         if self.dtype is None:
-            raise InvalidSkyMapError(
-                f"TFORM of {self.name}", "not a number", "one of B, I, J, K, E, D"
-            )
+            raise InvalidSkyMapError(f"TFORM of {self.name}", "not a number", "one of B, I, J, K, E, D")
         raw = rows[self.name].reshape(-1)
         if raw.dtype.kind == "f":
-            return (
-                raw
-                if (self.scale, self.zero) == (1, 0)
-                else raw.astype(np.float64) * self.scale + float(self.zero)
-            )
+            return raw if (self.scale, self.zero) == (1, 0) else raw.astype(np.float64) * self.scale + float(self.zero)
         if self.scale != 1 or not float(self.zero).is_integer():
             return raw.astype(np.float64) * self.scale + float(self.zero)
         whole = raw.astype(np.int64)
@@ -91,9 +73,7 @@ class Column:
             # signed, numbers above 2**63 are negative, which no index is.
             return whole ^ np.int64(-(2**63))
         if abs(self.zero) > 2**62:
-            raise InvalidSkyMapError(
-                f"TZERO of {self.name}", self.zero, "0 or 9223372036854775808"
-            )
+            raise InvalidSkyMapError(f"TZERO of {self.name}", self.zero, "0 or 9223372036854775808")
         return whole + int(self.zero) if self.zero else whole
 
 
@@ -105,19 +85,15 @@ class Table:
     columns: dict[str, Column]
     n_rows: int
     row_bytes: int
-    _take: Callable[[int], bytes | memoryview]
+    _take: Callable[[int], bytes | bytearray | memoryview]
 
     def column(self, *names: str) -> Column | None:
         """The first of `names` (upper case) that the table has."""
-        return next(
-            (self.columns[name] for name in names if name in self.columns), None
-        )
+        return next((self.columns[name] for name in names if name in self.columns), None)
 
     def blocks(self, rows_per_block: int) -> Iterator[NDArray[np.void]]:
         """The rows as structured arrays, `rows_per_block` at a time; can be walked once."""
-        numbers = [
-            column for column in self.columns.values() if column.dtype is not None
-        ]
+        numbers = [column for column in self.columns.values() if column.dtype is not None]
         dtype = np.dtype(
             {
                 "names": [column.name for column in numbers],
@@ -128,9 +104,7 @@ class Table:
         )  # fmt: skip
         for done in range(0, self.n_rows, rows_per_block):
             n_rows = min(rows_per_block, self.n_rows - done)
-            yield np.frombuffer(
-                self._take(n_rows * self.row_bytes), dtype=dtype, count=n_rows
-            )
+            yield np.frombuffer(self._take(n_rows * self.row_bytes), dtype=dtype, count=n_rows)
 
 
 class _Plain:
@@ -171,17 +145,11 @@ class _Gzip:
             try:
                 more = self._inflate.decompress(piece, size - len(taken))
             except zlib.error as error:
-                raise InvalidSkyMapError(
-                    "gzip stream", f"corrupt ({error})", "an intact gzip file"
-                ) from error
+                raise InvalidSkyMapError("gzip stream", f"corrupt ({error})", "an intact gzip file") from error
             taken += more
-            self._at += (
-                len(piece)
-                - len(self._inflate.unconsumed_tail)
-                - len(self._inflate.unused_data)
-            )
+            self._at += len(piece) - len(self._inflate.unconsumed_tail) - len(self._inflate.unused_data)
             if self._inflate.eof:
-                if self._data[self._at : self._at + 2] != b"\x1f\x8b":
+                if bytes(self._data[self._at : self._at + 2]) != GZIP_MAGIC:
                     break
                 self._inflate = zlib.decompressobj(wbits=31)
             elif not more and not piece:
@@ -190,9 +158,7 @@ class _Gzip:
         return taken
 
 
-def open_table(
-    data: bytes, *, wanted: Callable[[Header], bool], max_bytes: int
-) -> Table:
+def open_table(data: bytes, *, wanted: Callable[[Header], bool], max_bytes: int) -> Table:
     """Find the first binary table whose header is `wanted`, in FITS bytes, gzipped or not.
 
     Raises
@@ -202,7 +168,7 @@ def open_table(
         or than what the bytes can hold. Nothing of the table's size has been allocated by then.
     """
     view = memoryview(data)
-    stream: _Plain | _Gzip = _Gzip(view) if view[:2] == b"\x1f\x8b" else _Plain(view)
+    stream: _Plain | _Gzip = _Gzip(view) if data.startswith(GZIP_MAGIC) else _Plain(view)
     for number in range(MAX_HDUS):
         header = _read_header(stream, first=number == 0)
         if header is None:
@@ -219,38 +185,24 @@ def open_table(
             if skipped == 0:
                 break
             padded -= skipped
-    raise InvalidSkyMapError(
-        "FITS extension",
-        "missing",
-        "a BINTABLE with HEALPix columns (UNIQ, PROB, PROBDENSITY)",
-    )
+    raise InvalidSkyMapError("FITS extension", "missing", "a BINTABLE with HEALPix columns (UNIQ, PROB, PROBDENSITY)")
 
 
 def _table(header: Header, stream: _Plain | _Gzip, max_bytes: int) -> Table:
     row_bytes, n_rows = _count(header, "NAXIS1"), _count(header, "NAXIS2")
     size = row_bytes * n_rows
     if size > max_bytes:
-        raise InvalidSkyMapError(
-            "NAXIS1 x NAXIS2",
-            f"{row_bytes} x {n_rows} bytes",
-            f"at most {max_bytes} bytes",
-        )
+        raise InvalidSkyMapError("NAXIS1 x NAXIS2", f"{row_bytes} x {n_rows} bytes", f"at most {max_bytes} bytes")
     if size > stream.most_left():
         there = f"{'at most ' if isinstance(stream, _Gzip) else ''}{stream.most_left()} bytes that are there"
-        raise InvalidSkyMapError(
-            "NAXIS1 x NAXIS2", f"{row_bytes} x {n_rows} bytes", f"the {there}"
-        )
+        raise InvalidSkyMapError("NAXIS1 x NAXIS2", f"{row_bytes} x {n_rows} bytes", f"the {there}")
     if size == 0:
-        raise InvalidSkyMapError(
-            "NAXIS1 x NAXIS2", f"{row_bytes} x {n_rows} bytes", "a table with rows"
-        )
+        raise InvalidSkyMapError("NAXIS1 x NAXIS2", f"{row_bytes} x {n_rows} bytes", "a table with rows")
 
-    def take(wanted: int) -> bytes | memoryview | bytearray:
+    def take(wanted: int) -> bytes | bytearray | memoryview:
         piece = stream.take(wanted)
         if len(piece) < wanted:
-            raise InvalidSkyMapError(
-                "table data", "truncated", f"{n_rows} rows of {row_bytes} bytes"
-            )
+            raise InvalidSkyMapError("table data", "truncated", f"{n_rows} rows of {row_bytes} bytes")
         return piece
 
     return Table(header, _columns(header, row_bytes), n_rows, row_bytes, take)
@@ -263,30 +215,22 @@ def _columns(header: Header, row_bytes: int) -> dict[str, Column]:
         form = str(header.get(f"TFORM{number}", ""))
         match = _TFORM.match(form)
         if match is None:
-            raise InvalidSkyMapError(
-                f"TFORM{number}", form, "a binary table format such as K, D or 1024E"
-            )
+            raise InvalidSkyMapError(f"TFORM{number}", form, "a binary table format such as K, D or 1024E")
         repeat = int(match[1] or 1)
         if repeat > row_bytes * 8:
-            raise InvalidSkyMapError(
-                f"TFORM{number}", form, f"a column inside rows of {row_bytes} bytes"
-            )
+            raise InvalidSkyMapError(f"TFORM{number}", form, f"a column inside rows of {row_bytes} bytes")
         code = match[2]
         name = str(header.get(f"TTYPE{number}", f"COL{number}")).strip().upper()
         scale, zero = header.get(f"TSCAL{number}", 1), header.get(f"TZERO{number}", 0)
         if not isinstance(scale, int | float) or not isinstance(zero, int | float):
-            raise InvalidSkyMapError(
-                f"TSCAL{number}, TZERO{number}", (scale, zero), "numbers"
-            )
+            raise InvalidSkyMapError(f"TSCAL{number}, TZERO{number}", (scale, zero), "numbers")
         dtype = np.dtype(_DTYPES[code]) if code in _DTYPES and repeat > 0 else None
         if name not in columns:
             unit = str(header.get(f"TUNIT{number}", ""))
             columns[name] = Column(name, dtype, repeat, offset, unit, scale, zero)
         offset += (repeat + 7) // 8 if code == "X" else repeat * _ITEM_BYTES[code]
     if offset > row_bytes:
-        raise InvalidSkyMapError(
-            "NAXIS1", row_bytes, f"at least the {offset} bytes of the columns"
-        )
+        raise InvalidSkyMapError("NAXIS1", row_bytes, f"at least the {offset} bytes of the columns")
     return columns
 
 
@@ -295,25 +239,18 @@ def _read_header(stream: _Plain | _Gzip, *, first: bool) -> Header | None:
     for block_number in range(MAX_HEADER_BLOCKS):
         block = bytes(stream.take(BLOCK))
         if first and block_number == 0 and not block.startswith(b"SIMPLE  ="):
-            raise InvalidSkyMapError(
-                "file", _opening(block), "a FITS file (SIMPLE = T), gzipped or not"
-            )
+            raise InvalidSkyMapError("file", _opening(block), "a FITS file (SIMPLE = T), gzipped or not")
         if not first and block_number == 0 and not block.startswith(b"XTENSION="):
             return None
         for at in range(0, len(block) - CARD + 1, CARD):
             card = block[at : at + CARD]
             if card[8:10] == b"= ":
-                header.setdefault(
-                    card[:8].rstrip().decode("latin-1"),
-                    _parse_value(card[10:].decode("latin-1")),
-                )
+                header.setdefault(card[:8].rstrip().decode("latin-1"), _parse_value(card[10:].decode("latin-1")))
             elif card.rstrip() == b"END":
                 return header
         if len(block) < BLOCK:
             raise InvalidSkyMapError("FITS header", "truncated", "an END card")
-    raise InvalidSkyMapError(
-        "FITS header", f"longer than {MAX_HEADER_BLOCKS * BLOCK} bytes", "an END card"
-    )
+    raise InvalidSkyMapError("FITS header", f"longer than {MAX_HEADER_BLOCKS * BLOCK} bytes", "an END card")
 
 
 def _opening(block: bytes) -> str:
@@ -359,9 +296,7 @@ def _data_bytes(header: Header) -> int:
     return abs(bitpix) // 8 * groups * (_count(header, "PCOUNT") + elements)
 
 
-def write_table(
-    header: list[tuple[str, Value]], columns: list[tuple[str, str, NDArray[Any]]]
-) -> bytes:
+def write_table(header: list[tuple[str, Value]], columns: list[tuple[str, str, NDArray[Any]]]) -> bytes:
     """A FITS file with one binary table; the same input gives the same bytes.
 
     Parameters
@@ -371,13 +306,8 @@ def write_table(
     columns
         Name, unit ("" for none) and values (int64 or float64, equal lengths).
     """
-    forms = [
-        (name, unit, values.astype(values.dtype.newbyteorder(">"), copy=False))
-        for name, unit, values in columns
-    ]
-    rows = np.empty(
-        len(forms[0][2]), dtype=[(name, values.dtype) for name, _, values in forms]
-    )
+    forms = [(name, unit, values.astype(values.dtype.newbyteorder(">"), copy=False)) for name, unit, values in columns]
+    rows = np.empty(len(forms[0][2]), dtype=[(name, values.dtype) for name, _, values in forms])
     cards: list[tuple[str, Value]] = [
         ("XTENSION", "BINTABLE"),
         ("BITPIX", 8),
@@ -390,26 +320,15 @@ def write_table(
     ]
     for number, (name, unit, values) in enumerate(forms, start=1):
         rows[name] = values
-        cards += [
-            (f"TTYPE{number}", name),
-            (f"TFORM{number}", {"i": "K", "f": "D"}[values.dtype.kind]),
-        ]
+        cards += [(f"TTYPE{number}", name), (f"TFORM{number}", {"i": "K", "f": "D"}[values.dtype.kind])]
         cards += [(f"TUNIT{number}", unit or None)]
-    primary = _header_bytes(
-        [("SIMPLE", True), ("BITPIX", 8), ("NAXIS", 0), ("EXTEND", True)]
-    )
+    primary = _header_bytes([("SIMPLE", True), ("BITPIX", 8), ("NAXIS", 0), ("EXTEND", True)])
     body = rows.tobytes()
-    return b"".join(
-        (primary, _header_bytes(cards + header), body, bytes(-len(body) % BLOCK))
-    )
+    return b"".join((primary, _header_bytes(cards + header), body, bytes(-len(body) % BLOCK)))
 
 
 def _header_bytes(cards: list[tuple[str, Value]]) -> bytes:
-    lines = [
-        f"{name:<8}= {_format_value(value)}"[:CARD].ljust(CARD)
-        for name, value in cards
-        if value is not None
-    ]
+    lines = [f"{name:<8}= {_format_value(value)}"[:CARD].ljust(CARD) for name, value in cards if value is not None]
     text = "".join([*lines, "END".ljust(CARD)]).encode("ascii", errors="replace")
     return text + b" " * (-len(text) % BLOCK)
 

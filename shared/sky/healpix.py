@@ -37,9 +37,7 @@ MAX_UNIQ = 4 * 4**MAX_ORDER + N_CELLS_29 - 1
 
 def cell_size(order: Any) -> Any:
     """Length of a cell's interval: the number of order-29 cells in one cell of `order` (int or int array)."""
-    return np.left_shift(
-        np.int64(1), 2 * (MAX_ORDER - np.asarray(order, dtype=np.int64))
-    )
+    return np.left_shift(np.int64(1), 2 * (MAX_ORDER - np.asarray(order, dtype=np.int64)))
 
 
 def cell_area_sr(order: Any) -> Any:
@@ -52,7 +50,8 @@ def uniq_order(uniq: Int64Array) -> Int64Array:
     # The exponent of the float is the position of the highest bit. Clearing the second bit where it is set
     # keeps the conversion from rounding up to the next power of two.
     _, exponent = np.frexp((uniq & ~(uniq >> 1)).astype(np.float64))
-    return ((exponent.astype(np.int64) - 1) >> 1) - 1
+    order: Int64Array = ((exponent.astype(np.int64) - 1) >> 1) - 1
+    return order
 
 
 def uniq_to_nest29(uniq: Int64Array) -> tuple[Int64Array, Int64Array]:
@@ -64,7 +63,8 @@ def uniq_to_nest29(uniq: Int64Array) -> tuple[Int64Array, Int64Array]:
 
 def nest29_to_uniq(start: Int64Array, order: Int64Array) -> Int64Array:
     """UNIQ number of the cells of `order` whose intervals begin at `start`."""
-    return np.left_shift(np.int64(4), 2 * order) + (start >> 2 * (MAX_ORDER - order))
+    uniq: Int64Array = np.left_shift(np.int64(4), 2 * order) + (start >> 2 * (MAX_ORDER - order))
+    return uniq
 
 
 def lonlat_to_nest29(ra_deg: ArrayLike, dec_deg: ArrayLike) -> Int64Array:
@@ -75,29 +75,17 @@ def lonlat_to_nest29(ra_deg: ArrayLike, dec_deg: ArrayLike) -> Int64Array:
     InvalidInputError
         A position is not finite, or a declination is outside -90..90 deg. Right ascension wraps.
     """
-    ra, dec = np.broadcast_arrays(
-        np.asarray(ra_deg, dtype=np.float64), np.asarray(dec_deg, dtype=np.float64)
-    )
+    ra, dec = np.broadcast_arrays(np.asarray(ra_deg, dtype=np.float64), np.asarray(dec_deg, dtype=np.float64))
     if ra.size == 0:
         return np.empty(ra.shape, dtype=np.int64)
-    _require(
-        ra,
-        np.isfinite(ra.min()) and np.isfinite(ra.max()),
-        ~np.isfinite(ra),
-        "ra_deg",
-        "a finite number",
-    )
+    _require(ra, np.isfinite(ra.min()) and np.isfinite(ra.max()), ~np.isfinite(ra), "ra_deg", "a finite number")
     good = dec.min() >= -90 and dec.max() <= 90
     _require(dec, good, ~(np.abs(dec) <= 90), "dec_deg", "a number from -90 to 90")
-    index = cdshealpix.lonlat_to_healpix(
-        Longitude(ra.ravel(), deg), Latitude(dec.ravel(), deg), MAX_ORDER
-    )
+    index = cdshealpix.lonlat_to_healpix(Longitude(ra.ravel(), deg), Latitude(dec.ravel(), deg), MAX_ORDER)
     return np.asarray(index).view(np.int64).reshape(ra.shape)
 
 
-def _require(
-    values: FloatArray, good: bool, bad: NDArray[np.bool_], field: str, expected: str
-) -> None:
+def _require(values: FloatArray, good: bool, bad: NDArray[np.bool_], field: str, expected: str) -> None:
     if not good:
         raise InvalidInputError(field, float(values[bad].flat[0]), expected)
 
@@ -106,9 +94,7 @@ def cell_centre_deg(start: int, order: int) -> tuple[float, float]:
     """Right ascension and declination of a cell's centre, in deg."""
     # astropy-healpix and not cdshealpix: the two differ in the last digit, and the alert user guide, against
     # which people check their readers, prints the former's.
-    ra, dec = astropy_healpix.healpix_to_lonlat(
-        start >> 2 * (MAX_ORDER - order), 1 << order, order="nested"
-    )
+    ra, dec = astropy_healpix.healpix_to_lonlat(start >> 2 * (MAX_ORDER - order), 1 << order, order="nested")
     return float(ra.deg), float(dec.deg)
 
 
@@ -119,9 +105,7 @@ def nested_to_ring(ipix: Int64Array, order: int) -> Int64Array:
 
 def ring_to_nested(ipix: Int64Array, order: int) -> Int64Array:
     """NESTED indices of RING pixels."""
-    return np.asarray(cdshealpix.from_ring(ipix.astype(np.uint64), order)).view(
-        np.int64
-    )
+    return np.asarray(cdshealpix.from_ring(ipix.astype(np.uint64), order)).view(np.int64)
 
 
 def merge_siblings(
@@ -138,21 +122,13 @@ def merge_siblings(
     """
     for level in range(int(order.max(initial=0)), 0, -1):
         size = int(cell_size(level))
-        first = np.flatnonzero(
-            (order[:-3] == level) & (start[:-3] & (4 * size - 1) == 0)
-        )
-        whole = (order[first + 3] == level) & (
-            start[first + 3] - start[first] == 3 * size
-        )
+        first = np.flatnonzero((order[:-3] == level) & (start[:-3] & (4 * size - 1) == 0))
+        whole = (order[first + 3] == level) & (start[first + 3] - start[first] == 3 * size)
         # With both ends in place, two disjoint cells of this order between them are the other siblings.
         first = first[whole & (order[first + 1] == level) & (order[first + 2] == level)]
         for column in columns:
             value = column[first]
-            same = (
-                (column[first + 1] == value)
-                & (column[first + 2] == value)
-                & (column[first + 3] == value)
-            )
+            same = (column[first + 1] == value) & (column[first + 2] == value) & (column[first + 3] == value)
             first = first[same]
         if len(first) == 0:
             continue
@@ -161,11 +137,7 @@ def merge_siblings(
             keep[first + sibling] = False
         order = order.copy()
         order[first] = level - 1
-        start, order, columns = (
-            start[keep],
-            order[keep],
-            tuple(column[keep] for column in columns),
-        )
+        start, order, columns = (start[keep], order[keep], tuple(column[keep] for column in columns))
     return start, order, columns
 
 
@@ -189,7 +161,8 @@ class Intervals:
             found = self._find_by_table(nest29)
         if len(self.stop) == 0:
             return found
-        return np.where(nest29 < self.stop[found], found, -1)
+        held: Int64Array = np.where(nest29 < self.stop[found], found, -1)
+        return held
 
     @cached_property
     def _last_at(self) -> NDArray[np.int32]:
@@ -201,7 +174,7 @@ class Intervals:
 
     def _find_by_table(self, nest29: Int64Array) -> Int64Array:
         pixel = nest29 >> 2 * (MAX_ORDER - self.TABLE_ORDER)
-        found = self._last_at[pixel].astype(np.int64)
+        found: Int64Array = self._last_at[pixel].astype(np.int64)
         # Where no interval starts inside the coarse pixel, its edge answers for all of it.
         mixed = np.flatnonzero(self._last_at[pixel + 1] != found)
         found[mixed] = np.searchsorted(self.start, nest29[mixed], side="right") - 1

@@ -20,24 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.sky import healpix
-from shared.sky.fits import (
-    Column,
-    Header,
-    InvalidSkyMapError,
-    Table,
-    Value,
-    open_table,
-    write_table,
-)
+from shared.sky.fits import Column, Header, InvalidSkyMapError, Table, Value, open_table, write_table
 from shared.sky.healpix import FloatArray, Int64Array, Intervals
 
-__all__ = [
-    "ALERT_SUM_TOLERANCE",
-    "InvalidSkyMapError",
-    "SkyMap",
-    "read_skymap",
-    "write_skymap",
-]
+__all__ = ["ALERT_SUM_TOLERANCE", "InvalidSkyMapError", "SkyMap", "read_skymap", "write_skymap"]
 
 ALERT_SUM_TOLERANCE = 0.05
 # Alert maps are normalised by their makers; the worst genuine one seen sums to 0.99905.
@@ -151,9 +137,7 @@ class SkyMap:
         return self.distmu is not None or self.distance_mean_mpc is not None
 
 
-def read_skymap(
-    data: bytes, *, sum_tolerance: float | None = None, max_bytes: int = MAX_MAP_BYTES
-) -> SkyMap:
+def read_skymap(data: bytes, *, sum_tolerance: float | None = None, max_bytes: int = MAX_MAP_BYTES) -> SkyMap:
     """Read a FITS sky map, gzipped or not.
 
     Parameters
@@ -178,36 +162,22 @@ def read_skymap(
         start, order, values = _read_multiorder(table, (density, *distances), notes)
         flat_order = _merged_from(table.header, order)
     else:
-        start, order, values, flat_order = _read_flat(
-            table, (density, *distances), ordering, notes
-        )
+        start, order, values, flat_order = _read_flat(table, (density, *distances), ordering, notes)
         n_pixels = int(np.left_shift(np.int64(1), 2 * (flat_order - order)).sum())
-        notes.append(
-            f"flat {ordering} map of {n_pixels} pixels merged losslessly into {len(order)} cells"
-        )
+        notes.append(f"flat {ordering} map of {n_pixels} pixels merged losslessly into {len(order)} cells")
     probdensity = values[0].astype(np.float64, copy=False)
     area_sr = _areas_sr(order)
     if density.name != _DENSITY:
-        probdensity = probdensity / (
-            area_sr if flat_order is None else healpix.cell_area_sr(flat_order)
-        )
+        probdensity = probdensity / (area_sr if flat_order is None else healpix.cell_area_sr(flat_order))
     total = float((probdensity * area_sr).sum())
-    probdensity = _normalised(
-        probdensity, total, name=density.name, tolerance=sum_tolerance, notes=notes
-    )
+    probdensity = _normalised(probdensity, total, name=density.name, tolerance=sum_tolerance, notes=notes)
     coverage = int(healpix.cell_size(order).sum()) / healpix.N_CELLS_29
     if coverage < 1:
-        notes.append(
-            f"cells cover {coverage:.6g} of the sky; the rest is taken as zero probability"
-        )
-    distmu, distsigma, distnorm = (
-        column.astype(np.float64, copy=False) for column in values[1:] or (_ABSENT,) * 3
-    )
+        notes.append(f"cells cover {coverage:.6g} of the sky; the rest is taken as zero probability")
+    distmu, distsigma, distnorm = (column.astype(np.float64, copy=False) for column in values[1:] or (_ABSENT,) * 3)
     if not np.isfinite(distmu).any():
         if distances:
-            notes.append(
-                "DISTMU is finite nowhere; the map is taken to have no distance columns"
-            )
+            notes.append("DISTMU is finite nowhere; the map is taken to have no distance columns")
         distances = ()
     mean, std = (_distance(table.header, key, notes) for key in ("DISTMEAN", "DISTSTD"))
     return SkyMap(
@@ -235,24 +205,11 @@ def write_skymap(skymap: SkyMap) -> bytes:
 
     `read_skymap` gives the same map back, but for what it says of the original file: `total_probability`, `notes`.
     """
-    columns: list[tuple[str, str, NDArray[Any]]] = [
-        ("UNIQ", "", skymap.uniq),
-        (_DENSITY, "sr-1", skymap.probdensity),
-    ]
-    if (
-        skymap.distmu is not None
-        and skymap.distsigma is not None
-        and skymap.distnorm is not None
-    ):
-        columns += [
-            ("DISTMU", "Mpc", skymap.distmu),
-            ("DISTSIGMA", "Mpc", skymap.distsigma),
-        ]
+    columns: list[tuple[str, str, NDArray[Any]]] = [("UNIQ", "", skymap.uniq), (_DENSITY, "sr-1", skymap.probdensity)]
+    if skymap.distmu is not None and skymap.distsigma is not None and skymap.distnorm is not None:
+        columns += [("DISTMU", "Mpc", skymap.distmu), ("DISTSIGMA", "Mpc", skymap.distsigma)]
         columns += [("DISTNORM", "Mpc-2", skymap.distnorm)]
-    date_obs = (
-        skymap.date_obs
-        and skymap.date_obs.astimezone(UTC).replace(tzinfo=None).isoformat()
-    )
+    date_obs = None if skymap.date_obs is None else skymap.date_obs.replace(tzinfo=None).isoformat()
     header: list[tuple[str, Value]] = [
         ("PIXTYPE", "HEALPIX"),
         ("ORDERING", "NUNIQ"),
@@ -281,15 +238,8 @@ def _areas_sr(order: Int64Array) -> FloatArray:
 
 
 def _is_skymap(header: Header) -> bool:
-    names = {
-        str(value).strip().upper()
-        for key, value in header.items()
-        if key.startswith("TTYPE")
-    }
-    return (
-        bool(names & {"UNIQ", _DENSITY, *_PROBABILITIES})
-        or _word(header, "PIXTYPE") == "HEALPIX"
-    )
+    names = {str(value).strip().upper() for key, value in header.items() if key.startswith("TTYPE")}
+    return bool(names & {"UNIQ", _DENSITY, *_PROBABILITIES}) or _word(header, "PIXTYPE") == "HEALPIX"
 
 
 def _word(header: Header, key: str) -> str:
@@ -297,9 +247,7 @@ def _word(header: Header, key: str) -> str:
 
 
 def _text(value: Value) -> str | None:
-    return (
-        None if value is None or isinstance(value, bool) else str(value).strip() or None
-    )
+    return None if value is None or isinstance(value, bool) else str(value).strip() or None
 
 
 def _check_frame(header: Header, notes: list[str]) -> None:
@@ -313,14 +261,8 @@ def _check_frame(header: Header, notes: list[str]) -> None:
 def _value_columns(table: Table, notes: list[str]) -> tuple[Column, tuple[Column, ...]]:
     density = table.column(_DENSITY, *_PROBABILITIES)
     if density is None:
-        raise InvalidSkyMapError(
-            "columns",
-            ", ".join(table.columns) or "none",
-            "PROBDENSITY, PROB or PROBABILITY",
-        )
-    distances = tuple(
-        column for name in _DISTANCES if (column := table.column(name)) is not None
-    )
+        raise InvalidSkyMapError("columns", ", ".join(table.columns) or "none", "PROBDENSITY, PROB or PROBABILITY")
+    distances = tuple(column for name in _DISTANCES if (column := table.column(name)) is not None)
     if distances and len(distances) < len(_DISTANCES):
         notes.append(
             f"{', '.join(column.name for column in distances)} ignored: a distance needs {', '.join(_DISTANCES)}"
@@ -328,9 +270,7 @@ def _value_columns(table: Table, notes: list[str]) -> tuple[Column, tuple[Column
         distances = ()
     units = {column.unit.strip().lower() for column in distances[:2]} - {"", "mpc"}
     if units:
-        notes.append(
-            f"distance columns in {', '.join(sorted(units))} ignored: Mpc was expected"
-        )
+        notes.append(f"distance columns in {', '.join(sorted(units))} ignored: Mpc was expected")
         distances = ()
     used = {density.name, "UNIQ", *_PIXELS, *_DISTANCES}
     ignored = [name for name in table.columns if name not in used]
@@ -338,38 +278,20 @@ def _value_columns(table: Table, notes: list[str]) -> tuple[Column, tuple[Column
         notes.append(f"columns ignored: {', '.join(ignored)}")
     for column in distances:
         if column.repeat != density.repeat:
-            raise InvalidSkyMapError(
-                f"TFORM of {column.name}",
-                column.repeat,
-                f"{density.repeat} values per row",
-            )
+            raise InvalidSkyMapError(f"TFORM of {column.name}", column.repeat, f"{density.repeat} values per row")
     return density, distances
 
 
 def _ordering(table: Table, notes: list[str]) -> str:
-    ordering = {"NEST": "NESTED", "UNIQ": "NUNIQ"}.get(
-        _word(table.header, "ORDERING"), _word(table.header, "ORDERING")
-    )
+    ordering = {"NEST": "NESTED", "UNIQ": "NUNIQ"}.get(_word(table.header, "ORDERING"), _word(table.header, "ORDERING"))
     has_uniq = "UNIQ" in table.columns
     if not ordering and has_uniq:
-        notes.append(
-            "ORDERING is missing; NUNIQ is assumed because there is a UNIQ column"
-        )
+        notes.append("ORDERING is missing; NUNIQ is assumed because there is a UNIQ column")
         return "NUNIQ"
     if ordering == "NUNIQ" and not has_uniq:
-        raise InvalidSkyMapError(
-            "columns",
-            ", ".join(table.columns),
-            "a UNIQ column, because ORDERING is NUNIQ",
-        )
-    if ordering not in ("NUNIQ", "NESTED", "RING") or (
-        has_uniq and ordering != "NUNIQ"
-    ):
-        expected = (
-            "NUNIQ, because there is a UNIQ column"
-            if has_uniq
-            else "NUNIQ, NESTED or RING"
-        )
+        raise InvalidSkyMapError("columns", ", ".join(table.columns), "a UNIQ column, because ORDERING is NUNIQ")
+    if ordering not in ("NUNIQ", "NESTED", "RING") or (has_uniq and ordering != "NUNIQ"):
+        expected = "NUNIQ, because there is a UNIQ column" if has_uniq else "NUNIQ, NESTED or RING"
         raise InvalidSkyMapError("ORDERING", ordering or "missing", expected)
     return ordering
 
@@ -377,24 +299,15 @@ def _ordering(table: Table, notes: list[str]) -> str:
 Cells = tuple[Int64Array, Int64Array, tuple[NDArray[Any], ...]]
 
 
-def _read_multiorder(
-    table: Table, columns: tuple[Column, ...], notes: list[str]
-) -> Cells:
+def _read_multiorder(table: Table, columns: tuple[Column, ...], notes: list[str]) -> Cells:
     size = table.n_rows * table.row_bytes
     if size > MAX_MULTIORDER_BYTES:
         raise InvalidSkyMapError(
-            "NAXIS1 x NAXIS2",
-            f"{size} bytes",
-            f"at most {MAX_MULTIORDER_BYTES} bytes of UNIQ cells",
+            "NAXIS1 x NAXIS2", f"{size} bytes", f"at most {MAX_MULTIORDER_BYTES} bytes of UNIQ cells"
         )
     (rows,) = table.blocks(table.n_rows)
     uniq = _integers(table.columns["UNIQ"], rows, like=columns[0])
-    _require(
-        ~((uniq >= healpix.MIN_UNIQ) & (uniq <= healpix.MAX_UNIQ)),
-        uniq,
-        "UNIQ",
-        "4 to 16 x 4^29 - 1",
-    )
+    _require(~((uniq >= healpix.MIN_UNIQ) & (uniq <= healpix.MAX_UNIQ)), uniq, "UNIQ", "4 to 16 x 4^29 - 1")
     start, order = healpix.uniq_to_nest29(uniq)
     by_position = np.argsort(start, kind="stable")
     # UNIQ order is a few ascending runs by position, which the stable sort merges 14 times faster than it sorts.
@@ -412,32 +325,17 @@ def _read_flat(
     pixel_column = table.column(*_PIXELS)
     scheme = _word(table.header, "INDXSCHM")
     if scheme == "EXPLICIT" and pixel_column is None:
-        raise InvalidSkyMapError(
-            "columns",
-            ", ".join(table.columns),
-            "a PIXEL column, because INDXSCHM is EXPLICIT",
-        )
+        raise InvalidSkyMapError("columns", ", ".join(table.columns), "a PIXEL column, because INDXSCHM is EXPLICIT")
     if scheme not in ("", "IMPLICIT", "EXPLICIT"):
         raise InvalidSkyMapError("INDXSCHM", scheme, "IMPLICIT or EXPLICIT")
     n_values = table.n_rows * columns[0].repeat
     checks = _ValueChecks(columns[0].name)
     if pixel_column is not None and scheme != "IMPLICIT":
         order = _flat_order(table.header, n_values, whole=False)
-        cells = _read_explicit(
-            table,
-            pixel_column,
-            columns,
-            order=order,
-            ring=ordering == "RING",
-            checks=checks,
-        )
+        cells = _read_explicit(table, pixel_column, columns, order=order, ring=ordering == "RING", checks=checks)
     else:
         order = _flat_order(table.header, n_values, whole=True)
-        blocks = (
-            _ring_blocks(table, columns, order)
-            if ordering == "RING"
-            else _nested_blocks(table, columns, order)
-        )
+        blocks = _ring_blocks(table, columns, order) if ordering == "RING" else _nested_blocks(table, columns, order)
         cells = _merge_blocks(blocks, order, checks)
     checks.finish(notes)
     return *cells, order
@@ -447,47 +345,27 @@ def _flat_order(header: Header, n_values: int, *, whole: bool) -> int:
     nside = header.get("NSIDE")
     if nside is None and whole:
         nside = round((n_values / 12) ** 0.5)
-    if (
-        not isinstance(nside, int)
-        or nside < 1
-        or nside & (nside - 1)
-        or nside > 1 << healpix.MAX_ORDER
-    ):
+    if not isinstance(nside, int) or nside < 1 or nside & (nside - 1) or nside > 1 << healpix.MAX_ORDER:
         raise InvalidSkyMapError("NSIDE", nside, "a power of two up to 2^29")
     if whole and n_values != 12 * nside**2:
-        raise InvalidSkyMapError(
-            "number of pixels", n_values, f"{12 * nside**2}, because NSIDE is {nside}"
-        )
+        raise InvalidSkyMapError("number of pixels", n_values, f"{12 * nside**2}, because NSIDE is {nside}")
     return nside.bit_length() - 1
 
 
 def _read_explicit(
-    table: Table,
-    pixel_column: Column,
-    columns: tuple[Column, ...],
-    *,
-    order: int,
-    ring: bool,
-    checks: _ValueChecks,
+    table: Table, pixel_column: Column, columns: tuple[Column, ...], *, order: int, ring: bool, checks: _ValueChecks
 ) -> Cells:
     (rows,) = table.blocks(table.n_rows)
     pixel = _integers(pixel_column, rows, like=columns[0])
     n_pixels = 12 << 2 * order
-    _require(
-        ~((pixel >= 0) & (pixel < n_pixels)),
-        pixel,
-        pixel_column.name,
-        f"0 to {n_pixels - 1}",
-    )
+    _require(~((pixel >= 0) & (pixel < n_pixels)), pixel, pixel_column.name, f"0 to {n_pixels - 1}")
     nested = healpix.ring_to_nested(pixel, order) if ring else pixel
     by_position = np.argsort(nested, kind="stable")
     start = nested[by_position] << 2 * (healpix.MAX_ORDER - order)
     orders = np.full(len(start), order)
     _check_disjoint(start, orders, pixel[by_position], pixel_column.name)
     values = checks.cleaned(tuple(column.values(rows) for column in columns))
-    return healpix.merge_siblings(
-        start, orders, tuple(value[by_position] for value in values)
-    )
+    return healpix.merge_siblings(start, orders, tuple(value[by_position] for value in values))
 
 
 Blocks = Iterator[tuple[NDArray[Any], ...]]
@@ -504,9 +382,7 @@ def _ring_blocks(table: Table, columns: tuple[Column, ...], order: int) -> Block
     whole: list[NDArray[Any]] = []
     done = 0
     for block in _nested_blocks(table, columns, order):
-        whole = whole or [
-            np.empty(n_pixels, dtype=values.dtype.newbyteorder("=")) for values in block
-        ]
+        whole = whole or [np.empty(n_pixels, dtype=values.dtype.newbyteorder("=")) for values in block]
         for column, values in zip(whole, block, strict=True):
             column[done : done + len(values)] = values
         done += len(block[0])
@@ -528,9 +404,7 @@ def _merge_blocks(blocks: Blocks, order: int, checks: _ValueChecks) -> Cells:
         first = last
     starts, orders, columns = zip(*merged, strict=True)
     joined = tuple(np.concatenate(parts) for parts in zip(*columns, strict=True))
-    return healpix.merge_siblings(
-        np.concatenate(starts), np.concatenate(orders), joined
-    )
+    return healpix.merge_siblings(np.concatenate(starts), np.concatenate(orders), joined)
 
 
 class _ValueChecks:
@@ -549,20 +423,14 @@ class _ValueChecks:
         if not (density.min() >= 0 and density.max() < np.inf):
             bad = np.flatnonzero(~((density >= 0) & (density < np.inf)))
             self._n_bad += len(bad)
-            self._first_bad = self._first_bad or (
-                self._n_seen + int(bad[0]),
-                float(density[bad[0]]),
-            )
+            self._first_bad = self._first_bad or (self._n_seen + int(bad[0]), float(density[bad[0]]))
         self._n_seen += len(density)
         if len(values) > 1 and any(np.isnan(column.max()) for column in values[1:]):
             unknown = np.isnan(values[1]) | np.isnan(values[2]) | np.isnan(values[3])
             self._n_no_distance += int(unknown.sum())
             values = (
                 density,
-                *(
-                    np.where(unknown, no, column)
-                    for no, column in zip(_NO_DISTANCE, values[1:], strict=True)
-                ),
+                *(np.where(unknown, no, column) for no, column in zip(_NO_DISTANCE, values[1:], strict=True)),
             )
         return values
 
@@ -572,39 +440,27 @@ class _ValueChecks:
             found = f"NaN, negative or infinite in {self._n_bad} of {self._n_seen} values, first {value} at {row}"
             raise InvalidSkyMapError(self._name, found, "finite numbers of 0 or more")
         if self._n_no_distance:
-            notes.append(
-                f"distance is NaN in {self._n_no_distance} cells; taken as unknown there"
-            )
+            notes.append(f"distance is NaN in {self._n_no_distance} cells; taken as unknown there")
 
 
 def _integers(column: Column, rows: NDArray[np.void], *, like: Column) -> Int64Array:
     if column.repeat != like.repeat:
-        raise InvalidSkyMapError(
-            f"TFORM of {column.name}", column.repeat, f"{like.repeat} values per row"
-        )
+        raise InvalidSkyMapError(f"TFORM of {column.name}", column.repeat, f"{like.repeat} values per row")
     values = column.values(rows)
     if values.dtype.kind != "i":
-        raise InvalidSkyMapError(
-            f"TFORM of {column.name}", "floating point", "an integer column"
-        )
+        raise InvalidSkyMapError(f"TFORM of {column.name}", "floating point", "an integer column")
     return values
 
 
-def _require(
-    bad: NDArray[np.bool_], values: Int64Array, field: str, expected: str
-) -> None:
+def _require(bad: NDArray[np.bool_], values: Int64Array, field: str, expected: str) -> None:
     if bad.any():
         rows = np.flatnonzero(bad)
         raise InvalidSkyMapError(
-            field,
-            f"out of range in {len(rows)} rows, first {values[rows[0]]} at {rows[0]}",
-            expected,
+            field, f"out of range in {len(rows)} rows, first {values[rows[0]]} at {rows[0]}", expected
         )
 
 
-def _check_disjoint(
-    start: Int64Array, order: Int64Array, number: Int64Array, field: str
-) -> None:
+def _check_disjoint(start: Int64Array, order: Int64Array, number: Int64Array, field: str) -> None:
     overlapping = np.flatnonzero(start[:-1] + healpix.cell_size(order[:-1]) > start[1:])
     if len(overlapping):
         one, other = number[overlapping[0]], number[overlapping[0] + 1]
@@ -613,19 +469,13 @@ def _check_disjoint(
 
 
 def _merged_from(header: Header, order: Int64Array) -> int | None:
+    """The order of the flat map that `write_skymap` says these cells were merged from."""
     flat_order = header.get(_FLAT_ORDER_KEY)
-    if isinstance(flat_order, int) and order.max() <= flat_order <= healpix.MAX_ORDER:
-        return flat_order
-    return None
+    return flat_order if isinstance(flat_order, int) and order.max() <= flat_order <= healpix.MAX_ORDER else None
 
 
 def _normalised(
-    probdensity: FloatArray,
-    total: float,
-    *,
-    name: str,
-    tolerance: float | None,
-    notes: list[str],
+    probdensity: FloatArray, total: float, *, name: str, tolerance: float | None, notes: list[str]
 ) -> FloatArray:
     field = f"sum of {name}"
     if not 0 < total < np.inf:
@@ -642,15 +492,9 @@ def _distance(header: Header, key: str, notes: list[str]) -> float | None:
     value = header.get(key)
     if value is None:
         return None
-    if (
-        isinstance(value, int | float)
-        and not isinstance(value, bool)
-        and 0 < value < np.inf
-    ):
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < np.inf:
         return float(value)
-    notes.append(
-        f"{key} is {value} and was ignored: a positive distance in Mpc was expected"
-    )
+    notes.append(f"{key} is {value} and was ignored: a positive distance in Mpc was expected")
     return None
 
 
@@ -660,8 +504,6 @@ def _date_obs(value: Value, notes: list[str]) -> datetime | None:
     try:
         date = datetime.fromisoformat(str(value).strip())
     except ValueError:
-        notes.append(
-            f"DATE-OBS is {value} and was ignored: an ISO 8601 time in UTC was expected"
-        )
+        notes.append(f"DATE-OBS is {value} and was ignored: an ISO 8601 time in UTC was expected")
         return None
     return date.replace(tzinfo=UTC) if date.tzinfo is None else date.astimezone(UTC)
