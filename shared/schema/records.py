@@ -1,6 +1,7 @@
 """The Avro schemas of our own records, as they lie under `schemas/avro`."""
 
 import json
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -29,3 +30,17 @@ def schema_versions(record: str) -> dict[int, AvroSchema]:
 def newest_schema(record: str) -> AvroSchema:
     """The schema that we write, and that everything older or newer is resolved to on reading."""
     return list(schema_versions(record).values())[-1]
+
+
+def named_types(schema: Any) -> Iterator[dict[str, Any]]:
+    """Every record and enum that `schema` defines, outermost first."""
+    if isinstance(schema, list):
+        for branch in schema:
+            yield from named_types(branch)
+    elif isinstance(schema, dict):
+        if schema["type"] in ("record", "enum"):
+            yield schema
+        for field in schema.get("fields", []):
+            yield from named_types(field["type"])
+        for inner in ("items", "values"):
+            yield from named_types(schema.get(inner, []))

@@ -18,7 +18,8 @@ class Topic(BaseModel):
     """One topic: who answers for it, what it carries, how it is set up.
 
     `record` is a folder of `schemas/avro` and `key` one of that record's fields. Both are None where the
-    messages follow another's contract: upstream's (`external`) or, for dead letters, any that failed.
+    messages follow another's contract: upstream's, described in the folder `external` of `schemas/external`,
+    or, for dead letters, that of whatever failed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -26,7 +27,7 @@ class Topic(BaseModel):
     name: str = Field(pattern=r"^[a-z0-9_.]+$", max_length=249)
     description: str = Field(min_length=20)
     owner: str = Field(min_length=1)
-    external: bool = False
+    external: str | None = None
     record: str | None
     key: str | None
     partitions: int = Field(ge=1)

@@ -1,14 +1,13 @@
 """Ways into the schemas that several contract tests share."""
 
 import json
-from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 from shared.events.registry import RECORDS
-from shared.schema.records import SCHEMAS, schema_versions
+from shared.schema.records import SCHEMAS, named_types, schema_versions
 
 ALL_VERSIONS = [(record, version) for record in RECORDS for version in schema_versions(record)]
 
@@ -18,20 +17,6 @@ def example_files(record: str, version: int) -> list[Path]:
 
 
 ALL_EXAMPLES = [(record, version, path) for record, version in ALL_VERSIONS for path in example_files(record, version)]
-
-
-def named_types(schema: Any) -> Iterator[dict[str, Any]]:
-    """Every record and enum that `schema` defines, outermost first."""
-    if isinstance(schema, list):
-        for branch in schema:
-            yield from named_types(branch)
-    elif isinstance(schema, dict):
-        if schema["type"] in ("record", "enum"):
-            yield schema
-        for field in schema.get("fields", []):
-            yield from named_types(field["type"])
-        for inner in ("items", "values"):
-            yield from named_types(schema.get(inner, []))
 
 
 def records_in(schema: Any) -> list[dict[str, Any]]:

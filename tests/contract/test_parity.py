@@ -11,8 +11,8 @@ from pydantic import BaseModel
 
 from shared.events.record import Int32, Int64, Timestamp
 from shared.events.registry import RECORDS
-from shared.schema.records import SCHEMAS, newest_schema, schema_versions
-from tests.contract.schemas import ALL_VERSIONS, enums_in, named_types, records_in
+from shared.schema.records import SCHEMAS, named_types, newest_schema, schema_versions
+from tests.contract.schemas import ALL_VERSIONS, enums_in, records_in
 
 SCALARS: list[tuple[Any, str]] = [
     (Timestamp, "timestamp-micros"),

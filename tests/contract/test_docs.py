@@ -1,0 +1,90 @@
+"""The reference pages say what the schemas say, and AsyncAPI's own parser accepts them."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from cli.docs import PAGES, REFERENCE, asyncapi_document, topics_page, write
+from shared.events.registry import RECORDS
+from shared.schema.records import SCHEMAS, newest_schema
+from shared.schema.topics import dead_letter_topics, load_topics
+from tests.contract.schemas import records_in
+
+CHECKER = Path(__file__).parent / "asyncapi"
+INSTALLED = SCHEMAS.parent / ".local" / "asyncapi"
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_committed_page_is_what_the_schemas_make(name: str) -> None:
+    assert (REFERENCE / name).read_text("utf-8") == PAGES[name](), "run `make docs` and commit the result"
+
+
+def test_pages_depend_on_nothing_but_the_schemas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "first")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TOCSIN_KAFKA__BOOTSTRAP_SERVERS", "elsewhere:9092")
+    write(tmp_path / "second")
+    for name in PAGES:
+        assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
+
+
+def test_topic_page_names_every_topic_and_documents_every_field() -> None:
+    page = topics_page()
+    for topic in (*load_topics(), *dead_letter_topics()):
+        assert f"`{topic.name}`" in page
+    for record in RECORDS:
+        for part in records_in(newest_schema(record)):
+            for field in part["fields"]:
+                assert re.search(rf"^\| `{field['name']}` \| .+ \| {re.escape(field['doc'])} \|$", page, re.MULTILINE)
+
+
+def test_links_of_the_topic_page_lead_somewhere() -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", topics_page()):
+        assert (REFERENCE / target).exists(), target
+
+
+def test_asyncapi_document_has_a_channel_per_topic_and_an_operation_per_user() -> None:
+    document = yaml.safe_load(PAGES["asyncapi.yaml"]())
+    topics = (*load_topics(), *dead_letter_topics())
+    assert set(document["channels"]) == {topic.name for topic in topics}
+    used = {(operation["action"], operation["channel"]["$ref"]) for operation in document["operations"].values()}
+    assert ("receive", "#/channels/igwn.gwalert") in used
+    assert ("send", "#/channels/igwn.gwalert") not in used, "upstream's sending is not ours to describe"
+    assert ("send", "#/channels/gw.skymaps") in used
+    assert document["components"]["messages"]["gw_alert"]["payload"]["schema"] == newest_schema("gw_alert")
+
+
+def judged(document: Path) -> tuple[int, dict[str, Any]]:
+    """Exit status and verdict of AsyncAPI's parser."""
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("node is not installed: AsyncAPI's own parser did not judge the document")
+    if not (INSTALLED / "node_modules" / "@asyncapi" / "parser").is_dir():
+        pytest.skip("`make asyncapi-parser` has not run: AsyncAPI's own parser did not judge the document")
+    command = [node, str(CHECKER / "validate.mjs"), str(INSTALLED), str(document)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout, done.stderr
+    return done.returncode, json.loads(done.stdout)
+
+
+def test_asyncapis_own_parser_accepts_the_document() -> None:
+    status, verdict = judged(REFERENCE / "asyncapi.yaml")
+    assert (status, verdict["errors"], verdict["warnings"]) == (0, [], [])
+    assert set(verdict["channels"]) == {topic.name for topic in (*load_topics(), *dead_letter_topics())}
+    assert verdict["operations"] == len(asyncapi_document()["operations"])
+
+
+def test_asyncapis_own_parser_refuses_a_payload_that_is_no_avro(tmp_path: Path) -> None:
+    document = yaml.safe_load((REFERENCE / "asyncapi.yaml").read_text("utf-8"))
+    document["components"]["messages"]["gw_alert"]["payload"]["schema"]["fields"][0]["type"] = "no such type"
+    broken = tmp_path / "asyncapi.yaml"
+    broken.write_text(yaml.safe_dump(document), "utf-8")
+    status, verdict = judged(broken)
+    assert status == 1
+    assert verdict["errors"]
