@@ -54,12 +54,20 @@ class AlertFilter(BaseModel):
         default=None, gt=0, title="Largest false-alarm rate", description="In hertz; none for no limit."
     )
 
-    def why_passed_over(self, alert: UpstreamAlert) -> str | None:
+    def why_passed_over(self, alert: UpstreamAlert, *, marked_test: bool = False) -> str | None:
         """The reason why this alert is not wanted, or None when it is.
 
         A retraction of a wanted kind always passes: it has no event to compare, and whoever learnt of the superevent
         otherwise must learn of its end.
+
+        Parameters
+        ----------
+        marked_test
+            Whether the message carried the header `_test`. With the id of a real superevent it is never wanted: a
+            drill must not enter, let alone retract, what is real.
         """
+        if marked_test and alert.kind is SupereventKind.REAL:
+            return "marked as test traffic, with the id of a real superevent"
         if alert.kind not in self.kinds:
             return f"kind {alert.kind} is not wanted"
         event = alert.event
