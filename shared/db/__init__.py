@@ -1,0 +1,1 @@
+"""PostgreSQL: one schema per service, effects through one unit of work, each event once."""

@@ -1,0 +1,1 @@
+"""The HTTP face of every service: health, readiness, metrics, status; a service adds its own routes."""

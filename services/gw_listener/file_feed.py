@@ -1,0 +1,57 @@
+"""A source of files as a feed of messages; what was read is remembered in the table `files`."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+
+import asyncpg
+
+from services.gw_listener.files import FileAlert, FolderWatch
+from services.gw_listener.sources import ALERT_TOPIC, FilesSource
+from shared.db.errors import translated_errors
+from shared.kafka.message import Message
+from shared.observability import metrics
+
+
+class FileFeed:
+    """Messages made of files. Their key is the path, their offset the time of modification."""
+
+    def __init__(self, source: FilesSource, pool: asyncpg.Pool) -> None:
+        self._source = source
+        self._pool = pool
+        self._watch = FolderWatch(source)
+
+    async def messages(self, polled: Callable[[], None]) -> AsyncIterator[Message]:
+        seen = await self._seen()
+        while True:
+            for file in await asyncio.to_thread(self._watch.scan, seen):
+                yield Message(
+                    topic=ALERT_TOPIC,
+                    partition=-1,
+                    offset=file.mtime_ns,
+                    key=file.path.encode(),
+                    value=await asyncio.to_thread(file.read),
+                )
+                seen.add(file)
+            polled()
+            metrics.LAST_HEARTBEAT.labels(self._source.name).set(time.time())
+            await asyncio.sleep(self._source.poll_interval_s)
+
+    async def done(self, message: Message) -> None:
+        assert message.key is not None
+        with translated_errors():
+            await self._pool.execute(
+                "INSERT INTO files (source, path, size_bytes, modified_ns) VALUES ($1, $2, $3, $4)"
+                " ON CONFLICT (source, path) DO UPDATE SET size_bytes = $3, modified_ns = $4",
+                self._source.name,
+                message.key.decode(),
+                len(message.value),
+                message.offset,
+            )
+
+    async def _seen(self) -> set[FileAlert]:
+        with translated_errors():
+            rows = await self._pool.fetch(
+                "SELECT path, size_bytes, modified_ns FROM files WHERE source = $1", self._source.name
+            )
+        return {FileAlert(row["modified_ns"], row["path"], row["size_bytes"]) for row in rows}

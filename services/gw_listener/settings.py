@@ -1,0 +1,34 @@
+"""Settings of gw_listener."""
+
+from pydantic import Field, model_validator
+
+from services.gw_listener.domain import AlertFilter
+from services.gw_listener.sources import Source
+from shared.errors import InvalidInputError
+from shared.settings import Section, ServiceSettings
+
+NAME = "gw_listener"
+
+
+class GwListenerSection(Section):
+    """TOCSIN_GW_LISTENER__…"""
+
+    sources: tuple[Source, ...] = Field(
+        (), description="Where alerts come from; without any, the topic igwn.gwalert of the project's own broker."
+    )
+    filter: AlertFilter = Field(AlertFilter(), description="Which alerts are wanted.")
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> "GwListenerSection":
+        names = [source.name for source in self.sources]
+        for name in names:
+            if names.count(name) > 1:
+                # Offsets, metrics and the inbox are kept by name.
+                raise InvalidInputError("gw_listener.sources.name", name, "a different name for every source")
+        return self
+
+
+class GwListenerSettings(ServiceSettings):
+    """Everything gw_listener reads from its environment."""
+
+    gw_listener: GwListenerSection = GwListenerSection()

@@ -1,0 +1,9 @@
+"""`python -m services.skymap_parser`: run the service."""
+
+from services.skymap_parser.service import define
+from services.skymap_parser.settings import SkymapParserSettings
+from shared.runner import run
+
+if __name__ == "__main__":
+    settings = SkymapParserSettings()
+    run(define(settings), settings)

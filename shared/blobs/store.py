@@ -1,0 +1,152 @@
+"""Content-addressed storage: a blob is named by its sha256, so writing it twice is writing it once.
+
+References are verified when read: the content must have the size and hash that the event promised. Only this
+store's own root is ever read, whatever `uri` an event carries; the `uri` is for readers outside.
+"""
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+from typing import Protocol
+
+import fsspec
+
+from shared.errors import PermanentError, TransientError
+from shared.events.blob import BlobRef
+from shared.settings import BlobSettings
+
+
+class BlobUnavailableError(TransientError):
+    """The store did not answer, or is full."""
+
+
+class BlobMissingError(TransientError):
+    """The store has no such blob (yet: a replica or a restored backup may be behind)."""
+
+
+class BlobCorruptError(PermanentError):
+    """What is stored is not what was promised."""
+
+
+class BlobStore(Protocol):
+    """Where large contents are kept. Calls block; use `asyncio.to_thread`."""
+
+    def put(self, data: bytes, media_type: str) -> BlobRef:
+        """Keep `data` durably and return its reference."""
+        ...
+
+    def get(self, reference: BlobRef) -> bytes:
+        """Return the content of `reference`, verified."""
+        ...
+
+
+def open_store(settings: BlobSettings) -> BlobStore:
+    """Return the store that the settings name."""
+    if "://" in settings.url and not settings.url.startswith("file://"):
+        return RemoteBlobs(settings.url, max_bytes=settings.max_bytes)
+    return FolderBlobs(Path(settings.url.removeprefix("file://")), max_bytes=settings.max_bytes)
+
+
+class FolderBlobs:
+    """Blobs in a local folder, two levels of subfolders by the first digits of the hash."""
+
+    def __init__(self, root: Path, *, max_bytes: int) -> None:
+        self._root = root.absolute()
+        self._max_bytes = max_bytes
+
+    def put(self, data: bytes, media_type: str) -> BlobRef:
+        digest = _digest(data, self._max_bytes)
+        path = self._path(digest)
+        try:
+            if not path.exists():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                _write_durably(path, data)
+        except OSError as error:
+            raise BlobUnavailableError(f"cannot write {path}: {error}") from error
+        return BlobRef(uri=path.as_uri(), sha256=digest, size=len(data), media_type=media_type)
+
+    def get(self, reference: BlobRef) -> bytes:
+        _check_size(reference, self._max_bytes)
+        path = self._path(reference.sha256)
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError as error:
+            raise BlobMissingError(f"no blob {path}") from error
+        except OSError as error:
+            raise BlobUnavailableError(f"cannot read {path}: {error}") from error
+        return _verified(data, reference)
+
+    def _path(self, digest: str) -> Path:
+        return self._root / digest[:2] / digest[2:4] / digest
+
+
+class RemoteBlobs:
+    """Blobs in anything that fsspec reaches, S3 above all; credentials are the environment's."""
+
+    def __init__(self, url: str, *, max_bytes: int) -> None:
+        self._url = url.rstrip("/")
+        self._filesystem, self._root = fsspec.core.url_to_fs(self._url)
+        self._max_bytes = max_bytes
+
+    def put(self, data: bytes, media_type: str) -> BlobRef:
+        digest = _digest(data, self._max_bytes)
+        try:
+            if not self._filesystem.exists(self._path(digest)):
+                # An object store shows an object only when it is complete.
+                self._filesystem.pipe_file(self._path(digest), data)
+        except OSError as error:
+            raise BlobUnavailableError(f"cannot write {self._url}: {error}") from error
+        return BlobRef(
+            uri=f"{self._url}/{_relative(digest)}", sha256=digest, size=len(data), media_type=media_type
+        )
+
+    def get(self, reference: BlobRef) -> bytes:
+        _check_size(reference, self._max_bytes)
+        try:
+            data = self._filesystem.cat_file(self._path(reference.sha256))
+        except FileNotFoundError as error:
+            raise BlobMissingError(f"no blob {self._url}/{_relative(reference.sha256)}") from error
+        except OSError as error:
+            raise BlobUnavailableError(f"cannot read {self._url}: {error}") from error
+        return _verified(data, reference)
+
+    def _path(self, digest: str) -> str:
+        return f"{self._root}/{_relative(digest)}"
+
+
+def _relative(digest: str) -> str:
+    return f"{digest[:2]}/{digest[2:4]}/{digest}"
+
+
+def _write_durably(path: Path, data: bytes) -> None:
+    # Named only when complete and on disk: a reader or a crash never sees half a blob.
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as file:
+        try:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        except OSError:
+            os.unlink(file.name)
+            raise
+    os.replace(file.name, path)
+
+
+def _digest(data: bytes, max_bytes: int) -> str:
+    if len(data) > max_bytes:
+        raise PermanentError(f"a blob of {len(data)} bytes; at most {max_bytes} are kept")
+    return hashlib.sha256(data).hexdigest()
+
+
+def _check_size(reference: BlobRef, max_bytes: int) -> None:
+    if reference.size > max_bytes:
+        raise PermanentError(f"a blob of {reference.size} bytes; at most {max_bytes} are read")
+
+
+def _verified(data: bytes, reference: BlobRef) -> bytes:
+    found = hashlib.sha256(data).hexdigest()
+    if len(data) != reference.size or found != reference.sha256:
+        raise BlobCorruptError(
+            f"blob {reference.sha256} holds {len(data)} bytes with sha256 {found}; {reference.size} were promised"
+        )
+    return data

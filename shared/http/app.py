@@ -1,0 +1,76 @@
+"""Builds a service's FastAPI application."""
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol
+
+from fastapi import APIRouter, FastAPI, Response
+from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from shared.inbox.state import ConsumerState
+
+UNHEALTHY_AFTER_S = 60.0
+# A consumer's loop turns five times a second, whatever its handlers do; a minute of silence is a hang.
+
+
+class Status(Protocol):
+    """What the endpoints read."""
+
+    @property
+    def service(self) -> str: ...
+    @property
+    def version(self) -> str: ...
+    @property
+    def consumers(self) -> Sequence[ConsumerState]: ...
+    @property
+    def outbox_depth(self) -> int | None: ...
+
+    def sources(self) -> list[dict[str, Any]]:
+        """Return the lines of /status about outside sources."""
+        ...
+
+
+def create_app(status: Status, *, database_answers: Callable[[], Awaitable[bool]], routers: Sequence[APIRouter]) -> FastAPI:
+    """Return the application with /healthz, /readyz, /metrics, /status and the service's own routes."""
+    app = FastAPI(title=f"Tocsin {status.service}", version=status.version)
+
+    @app.get("/healthz", tags=["operation"])
+    async def health() -> JSONResponse:
+        """Say whether the loops turn; nothing else, so that an outage elsewhere never restarts a service."""
+        now = time.monotonic()
+        stuck = [state.name for state in status.consumers if now - state.polled_at > UNHEALTHY_AFTER_S]
+        return JSONResponse({"stuck": stuck}, status_code=503 if stuck else 200)
+
+    @app.get("/readyz", tags=["operation"])
+    async def readiness() -> JSONResponse:
+        """Say whether messages flow: partitions held, not paused or halted, database there."""
+        waiting = {state.name: _why_not_ready(state) for state in status.consumers if not state.is_ready}
+        if not await database_answers():
+            waiting["database"] = "does not answer"
+        return JSONResponse({"waiting_for": waiting}, status_code=503 if waiting else 200)
+
+    @app.get("/metrics", tags=["operation"])
+    async def metrics() -> Response:
+        """Prometheus metrics."""
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+    @app.get("/status", tags=["operation"])
+    async def status_page() -> dict[str, Any]:
+        """Everything `tocsin status` shows of this service."""
+        return {
+            "service": status.service,
+            "version": status.version,
+            "ready": all(state.is_ready for state in status.consumers) and await database_answers(),
+            "consumers": [state.as_json() for state in status.consumers],
+            "outbox_depth": status.outbox_depth,
+            "sources": status.sources(),
+        }
+
+    for router in routers:
+        app.include_router(router)
+    return app
+
+
+def _why_not_ready(state: ConsumerState) -> str:
+    return state.halted_reason or state.paused_reason or "no partitions assigned"

@@ -1,0 +1,108 @@
+"""An asyncio face on confluent-kafka's plain producer.
+
+Not its `AIOProducer`, which refuses headers and buffers for up to a second.
+"""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import structlog
+from confluent_kafka import KafkaError, KafkaException, Producer
+
+from shared.kafka.errors import broker_error
+from shared.kafka.message import OutgoingMessage
+from shared.settings import MAX_MESSAGE_BYTES, KafkaSettings
+
+FLUSH_TIMEOUT_S = 10.0
+# How long a stop waits for deliveries; what is not delivered by then is still in an outbox.
+
+log = structlog.get_logger(__name__)
+
+
+def producer_config(settings: KafkaSettings) -> dict[str, Any]:
+    """Return librdkafka settings for a producer that neither loses, doubles nor reorders."""
+    return settings.client_config() | {
+        "enable.idempotence": True,
+        "acks": "all",
+        "linger.ms": 0,
+        "message.max.bytes": MAX_MESSAGE_BYTES,
+        "compression.type": "none",  # sky maps barely compress, small events are not worth the time
+        "message.timeout.ms": 0,  # never give up: a message given up in the middle would break the order of its key
+    }
+
+
+class EventProducer:
+    """Sends messages and says when the broker has them. Use as an async context manager."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._producer = Producer(
+            producer_config(settings), logger=logging.getLogger("librdkafka.producer")
+        )
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._serve_reports, name="kafka-producer", daemon=True)
+
+    async def __aenter__(self) -> "EventProducer":
+        self._thread.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._stopping.set()
+        await asyncio.to_thread(self._thread.join)
+
+    async def send(self, messages: Sequence[OutgoingMessage]) -> None:
+        """Send messages in order; return when the broker has acknowledged every one.
+
+        Raises
+        ------
+        BrokerUnavailableError
+            Some were not acknowledged; whether the broker has them is not known. A broker that is merely
+            away is waited for.
+        BrokerRefusedError
+            The broker will never take one of them.
+        """
+        loop = asyncio.get_running_loop()
+        reports: list[asyncio.Future[KafkaError | None]] = []
+        for message in messages:
+            report: asyncio.Future[KafkaError | None] = loop.create_future()
+            reports.append(report)
+            await self._enqueue(message, loop, report)
+        for message, report in zip(messages, reports, strict=True):
+            error = await report
+            if error is not None:
+                raise broker_error(error, f"sending to {message.topic}")
+
+    async def _enqueue(
+        self,
+        message: OutgoingMessage,
+        loop: asyncio.AbstractEventLoop,
+        report: "asyncio.Future[KafkaError | None]",
+    ) -> None:
+        def deliver(error: KafkaError | None, _: object) -> None:
+            loop.call_soon_threadsafe(lambda: report.done() or report.set_result(error))
+
+        while True:
+            try:
+                self._producer.produce(
+                    message.topic,
+                    value=message.value,
+                    key=message.key,
+                    headers=message.headers,
+                    on_delivery=deliver,
+                )
+            except BufferError:
+                # The local queue is full: deliveries make room, the reporting thread serves them.
+                await asyncio.sleep(0.01)
+            except KafkaException as exception:
+                raise broker_error(exception.args[0], f"sending to {message.topic}") from exception
+            else:
+                return
+
+    def _serve_reports(self) -> None:
+        while not self._stopping.is_set():
+            self._producer.poll(0.1)
+        undelivered = self._producer.flush(FLUSH_TIMEOUT_S)
+        if undelivered:
+            log.error("kafka.producer.undelivered", messages=undelivered)
