@@ -97,11 +97,11 @@ class Table:
         dtype = np.dtype(
             {
                 "names": [column.name for column in numbers],
-                "formats": [(column.dtype, (column.repeat,)) if column.repeat > 1 else column.dtype for column in numbers],
+                "formats": [(column.dtype, (column.repeat,)) for column in numbers],
                 "offsets": [column.offset for column in numbers],
                 "itemsize": self.row_bytes,
             }
-        )  # fmt: skip
+        )
         for done in range(0, self.n_rows, rows_per_block):
             n_rows = min(rows_per_block, self.n_rows - done)
             yield np.frombuffer(self._take(n_rows * self.row_bytes), dtype=dtype, count=n_rows)

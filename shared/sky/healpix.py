@@ -176,6 +176,6 @@ class Intervals:
         pixel = nest29 >> 2 * (MAX_ORDER - self.TABLE_ORDER)
         found: Int64Array = self._last_at[pixel].astype(np.int64)
         # Where no interval starts inside the coarse pixel, its edge answers for all of it.
-        mixed = np.flatnonzero(self._last_at[pixel + 1] != found)
+        mixed = np.nonzero(self._last_at[pixel + 1] != found)
         found[mixed] = np.searchsorted(self.start, nest29[mixed], side="right") - 1
         return found

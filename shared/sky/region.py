@@ -83,7 +83,7 @@ class Region:
 
 
 def most_probable_position_deg(skymap: SkyMap) -> tuple[float, float]:
-    """Right ascension and declination of the centre of the densest cell; the first in nested order where several tie."""
+    """Right ascension and declination of the centre of the densest cell, the first in nested order of equal ones."""
     densest = int(skymap.probdensity.argmax())
     return healpix.cell_centre_deg(int(skymap.start[densest]), int(skymap.order[densest]))
 
@@ -228,7 +228,8 @@ def probability_in_cone(skymap: SkyMap, *, ra_deg: float, dec_deg: float, radius
 
     Cells wholly inside count in full. Cells on the edge, of which a few thousand go round the cone, count by the
     part of them inside, taking their sides and the edge for straight: for a uniform density the relative error is
-    below 1e-6 (for radii above a thousandth of a degree). Where the map changes within such a cell, the error is at most that cell's probability.
+    below 1e-6 (for radii above a thousandth of a degree). Where the map changes within such a cell, the error is
+    at most that cell's probability.
 
     Raises
     ------

@@ -191,7 +191,7 @@ def read_skymap(data: bytes, *, sum_tolerance: float | None = None, max_bytes: i
         total_probability=total,
         object_name=_text(table.header.get("OBJECT")),
         date_obs=_date_obs(table.header.get("DATE-OBS"), notes),
-        instruments=tuple(name for part in (_text(table.header.get("INSTRUME")) or "").split(",") if (name := part.strip())),
+        instruments=_names(table.header.get("INSTRUME")),
         origin=_text(table.header.get("ORIGIN")),
         creator=_text(table.header.get("CREATOR")),
         distance_mean_mpc=mean,
@@ -248,6 +248,10 @@ def _word(header: Header, key: str) -> str:
 
 def _text(value: Value) -> str | None:
     return None if value is None or isinstance(value, bool) else str(value).strip() or None
+
+
+def _names(value: Value) -> tuple[str, ...]:
+    return tuple(name for part in (_text(value) or "").split(",") if (name := part.strip()))
 
 
 def _check_frame(header: Header, notes: list[str]) -> None:
