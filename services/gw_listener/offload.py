@@ -5,6 +5,7 @@ SCiMMA moves messages that its broker would refuse to an HTTP service and sends 
 is picked out here, because the decoder inside hop-client believes every length, also a negative one.
 """
 
+import re
 import struct
 from collections.abc import Collection, Iterable
 
@@ -16,6 +17,9 @@ from shared.errors import InvalidInputError, PermanentError, TransientError
 
 MAX_BSON_BYTES = MAX_ALERT_BYTES + 64 * 1024
 # The message and its headers.
+
+_HOST = re.compile(r"[a-z0-9.-]+")
+# Resolvers disagree on what a backslash in a name means.
 
 _ALERT_FORMATS = {"avro", "json", "blob"}
 # `blob` is what hop-client calls bytes without a model; the bytes themselves tell what they are.
@@ -73,7 +77,9 @@ class OffloadStore:
         allowed = not address.userinfo and any(
             origin == place
             if "://" in place
-            else address.scheme == "https" and f".{address.host}".endswith(f".{place}")
+            else address.scheme == "https"
+            and _HOST.fullmatch(address.host) is not None
+            and f".{address.host}".endswith(f".{place}")
             for place in self._hosts
         )
         if not allowed:

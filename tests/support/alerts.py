@@ -16,6 +16,9 @@ import fastavro
 import numpy as np
 from astropy.io import fits
 
+SYNC_MARKER = b"tocsin test sync"
+# Sixteen bytes, not random as usual, so that the same alert is the same bytes.
+
 EVENT_TIME = datetime(2026, 11, 21, 3, 4, 5, 678000, tzinfo=UTC)
 
 
@@ -163,7 +166,7 @@ def as_avro(content: Any, schema: Any = None, codec: str = "null") -> bytes:
     """An object container with `content` as its one record, as SCiMMA sends it."""
     file = io.BytesIO()
     parsed = fastavro.parse_schema(schema) if schema is not None else _own_schema()
-    fastavro.writer(file, parsed, [content], codec=codec)
+    fastavro.writer(file, parsed, [content], codec=codec, sync_marker=SYNC_MARKER)
     return file.getvalue()
 
 

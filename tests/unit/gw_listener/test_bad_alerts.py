@@ -37,7 +37,7 @@ def without(content: dict[str, Any], *path: str) -> dict[str, Any]:
     return {name: value for name, value in content.items() if name != first}
 
 
-EVENT_CASES = {
+EVENT_CASES: dict[str, list[Any]] = {
     "time": ["yesterday", "2026-11-21", 1795230245, None, "2026-13-01T00:00:00Z", "0001-01-01T00:00:00+14:00"],
     "far": [float("nan"), float("inf"), -1e-9, "1e-9", True, None, 10**400],
     "significant": ["yes", 1],
@@ -52,7 +52,7 @@ EVENT_CASES = {
     "mchirp_source": [[], {"bin_edges": [1.0]}, {"bin_edges": ["a"], "probabilities": []}],
     "skymap": ["no base64 at all!", "QUJ", "QUJD=QUJD", 17, [0, 1]],
 }
-COINCIDENCE_CASES = {
+COINCIDENCE_CASES: dict[str, list[Any]] = {
     "gcn_notice_id": [1.5, True, ["x"]],
     "observatory": [None, 1],
     "time_difference": [float("nan"), "2 s"],
@@ -60,7 +60,7 @@ COINCIDENCE_CASES = {
     "time_sky_position_coincidence_far": [float("inf")],
     "combined_skymap": ["?"],
 }
-ALERT_CASES = {
+ALERT_CASES: dict[str, list[Any]] = {
     "superevent_id": [None, 5, "", "GW170817", "s230518h", "S230518H", "X230518h", "M230518h", "S23051h", "S230518",
                       "S230518h ", "S２30518h", "S230518h\n", "SS230518h"],
     "alert_type": [None, 1, ["UPDATE"]],

@@ -27,22 +27,23 @@ PRIMITIVES: dict[str, st.SearchStrategy[Any]] = {
 
 
 @st.composite
-def schemas_and_values(draw: st.DrawFn, depth: int = 3) -> tuple[Any, Any]:
-    """A schema without names that could clash, and a value of it."""
+def schemas_and_values(draw: st.DrawFn, name: str = "N", depth: int = 3) -> tuple[Any, Any]:
+    """A schema, in which every type has another name, and a value of it."""
     kind = draw(
         st.sampled_from([*PRIMITIVES, "array", "map", "record", "enum", "fixed", "union"][: 99 if depth else 8])
     )
-    name = f"N{draw(st.integers(0, 2**63))}"
     match kind:
         case "array":
-            schema, value = draw(schemas_and_values(depth=depth - 1))
+            schema, value = draw(schemas_and_values(f"{name}_items", depth - 1))
             return {"type": "array", "items": schema}, [value] * draw(st.integers(0, 3))
         case "map":
-            schema, value = draw(schemas_and_values(depth=depth - 1))
+            schema, value = draw(schemas_and_values(f"{name}_values", depth - 1))
             keys = draw(st.lists(st.text(max_size=5), max_size=3))
             return {"type": "map", "values": schema}, dict.fromkeys(keys, value)
         case "record":
-            inside = [draw(schemas_and_values(depth=depth - 1)) for _ in range(draw(st.integers(0, 3)))]
+            inside = [
+                draw(schemas_and_values(f"{name}_{index}", depth - 1)) for index in range(draw(st.integers(0, 3)))
+            ]
             fields = [{"name": f"f{index}", "type": schema} for index, (schema, _) in enumerate(inside)]
             return (
                 {"type": "record", "name": name, "namespace": "a.b", "fields": fields},
