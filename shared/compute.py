@@ -27,11 +27,18 @@ class WorkerDiedError(TocsinError):
 
 
 class ComputePool:
-    """Runs functions in worker processes that were warmed up by importing `preload`."""
+    """Runs functions in worker processes that were warmed up by importing `preload`.
 
-    def __init__(self, *, workers: int, preload: tuple[str, ...]) -> None:
+    Parameters
+    ----------
+    niceness
+        How far the workers step back behind other processes; for work that nobody waits for.
+    """
+
+    def __init__(self, *, workers: int, preload: tuple[str, ...], niceness: int = 0) -> None:
         self._workers = workers
         self._preload = preload
+        self._niceness = niceness
         self._executor = self._new_executor()
 
     def _new_executor(self) -> ProcessPoolExecutor:
@@ -40,7 +47,7 @@ class ComputePool:
             self._workers,
             mp_context=multiprocessing.get_context("spawn"),
             initializer=_prepare_worker,
-            initargs=(self._preload, os.getpid()),
+            initargs=(self._preload, os.getpid(), self._niceness),
         )
 
     async def warm_up(self) -> None:
@@ -73,7 +80,8 @@ def _idle() -> None:
     time.sleep(0.05)  # long enough that every worker gets one of the warm-up calls
 
 
-def _prepare_worker(modules: tuple[str, ...], parent: int) -> None:
+def _prepare_worker(modules: tuple[str, ...], parent: int, niceness: int) -> None:
+    os.nice(niceness)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES))
     threading.Thread(target=_die_with_parent, args=(parent,), daemon=True).start()
     for module in modules:

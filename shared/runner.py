@@ -31,18 +31,27 @@ from shared.outbox.tail import find_published
 from shared.settings import ServiceSettings
 
 DATABASE_PING_S = 2.0
+BACKGROUND_NICENESS = 10
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """What a service is built from: the resources that the runner opens and closes."""
+    """What a service is built from: the resources that the runner opens and closes.
+
+    Attributes
+    ----------
+    compute
+        For what an event waits for.
+    background
+        For what follows an event (pictures): worker processes of its own, which step back behind the others.
+    """
 
     pool: asyncpg.Pool
     blobs: BlobStore
     compute: ComputePool
-    wake_relay: Callable[[], None]
+    background: ComputePool
 
 
 @dataclass(frozen=True)
@@ -111,7 +120,9 @@ async def _serve(definition: ServiceDefinition, settings: ServiceSettings) -> No
         resources.push_async_callback(_close_pool, pool)
         producer = await resources.enter_async_context(EventProducer(settings.kafka))
         compute = ComputePool(workers=settings.consumer.compute_workers, preload=definition.preload)
+        background = ComputePool(workers=1, preload=definition.preload, niceness=BACKGROUND_NICENESS)
         resources.callback(compute.close)
+        resources.callback(background.close)
         if definition.preload:
             await compute.warm_up()
         client = settings.kafka.client_config()
@@ -122,7 +133,7 @@ async def _serve(definition: ServiceDefinition, settings: ServiceSettings) -> No
             find_published=lambda topics, ids: find_published(client, topics, ids),
         )
         service = definition.build(
-            Runtime(pool=pool, blobs=open_store(settings.blobs), compute=compute, wake_relay=relay.wake)
+            Runtime(pool=pool, blobs=open_store(settings.blobs), compute=compute, background=background)
         )
         status = _Status(definition.name, release, relay, service.sources)
         loops = []
