@@ -7,7 +7,7 @@ where each header is written and each writer's schema parsed once; fastavro does
 
 Bytes come from outside, so nothing in them is believed: lengths are checked against what is there before
 anything is read, and writer's schemas that could turn few bytes into endless work are refused
-(see `_refuse_runaway`).
+(see `_cost`).
 """
 
 import io
@@ -15,6 +15,7 @@ import json
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cache, lru_cache
 from hashlib import md5
 from typing import Any, TypeVar
@@ -36,9 +37,9 @@ _SYNC_LENGTH = 16
 _MAX_SCHEMA_BYTES = 128 * 2**10
 # Ours take 8 kB and the IGWN's 4 kB; every cached one stays in memory.
 _MAX_HEADER_BYTES = _MAX_SCHEMA_BYTES + 4 * 2**10
-_MAX_EMPTY_FIELDS = 100
-_MAX_RECORDS = 2**16
-# A record of one byte costs a hundred and more in Python; this many fill a container with 128 bytes each.
+_MAX_OBJECTS = 2**21
+# Records, arrays and maps take one byte at least, and two hundred in Python: these many are 400 MB. The largest
+# real alerts have fewer bytes than this, so that none is refused whatever its schema will be.
 
 E = TypeVar("E", bound=Event)
 
@@ -100,7 +101,7 @@ def decode_all(data: bytes, model: type[E]) -> list[E]:
     if source.name != reader["name"]:
         raise UndecodableRecordError("writer's schema", source.name, reader["name"])
     events = []
-    for values in _records(data, start, source.schema, reader, codec, sync):
+    for values in _records(data, start, source, reader, codec, sync):
         try:
             events.append(model.model_validate(values))
         except ValidationError as exc:
@@ -119,7 +120,7 @@ def read_container(data: bytes) -> Container:
         When `data` is not a sound container of at most 8 MiB.
     """
     source, codec, sync, start = _open(data)
-    return Container(source.name, list(_records(data, start, source.schema, None, codec, sync)))
+    return Container(source.name, list(_records(data, start, source, None, codec, sync)))
 
 
 def decode_any(data: bytes) -> list[Any]:
@@ -148,22 +149,36 @@ def _writer(record: str) -> _Writer:
 
 
 @dataclass(frozen=True)
+class _Cost:
+    """How much a value may hold beyond what its bytes pay for.
+
+    A value of `n` bytes, `n >= least`, makes at most `fixed + per_byte * n` containers (records, arrays, maps) and
+    values that take no bytes. Numbers and strings are paid for by their own bytes.
+    """
+
+    least: int
+    fixed: int
+    per_byte: Fraction = Fraction(0)
+
+
+@dataclass(frozen=True)
 class _Source:
     schema: Any
     name: str
+    cost: _Cost
 
 
 @lru_cache(maxsize=32)
 def _parsed(text: bytes) -> _Source:
     try:
         schema = parse_schema(json.loads(text))
-        _refuse_runaway(schema)
+        cost = _cost(schema, {})
     except UndecodableRecordError:
         raise
     # fastavro answers a senseless schema with whatever exception its code runs into first.
     except Exception as exc:
         raise UndecodableRecordError("writer's schema", text[:200], f"an Avro schema ({_reason(exc)})") from exc
-    return _Source(schema, schema.get("name", "") if isinstance(schema, dict) else "")
+    return _Source(schema, schema.get("name", "") if isinstance(schema, dict) else "", cost)
 
 
 def _open(data: bytes) -> tuple[_Source, bytes, bytes, int]:
@@ -194,20 +209,24 @@ def _open(data: bytes) -> tuple[_Source, bytes, bytes, int]:
 
 
 def _records(
-    data: bytes, position: int, schema: Any, reader: AvroSchema | None, codec: bytes, sync: bytes
+    data: bytes, position: int, source: _Source, reader: AvroSchema | None, codec: bytes, sync: bytes
 ) -> Iterator[Any]:
+    schema, cost = source.schema, source.cost
     resolved_to = None if reader is schema else reader
-    left = _MAX_RECORDS
+    left = _MAX_OBJECTS
     while position < len(data):
         count, position = _read_long(data, position)
         block, position = _read_bytes(data, position)
         if data[position : position + _SYNC_LENGTH] != sync or len(sync) != _SYNC_LENGTH:
             raise UndecodableRecordError("sync marker", data[position : position + _SYNC_LENGTH], repr(sync))
         position += _SYNC_LENGTH
-        if not 0 < count <= left:
-            raise UndecodableRecordError("records in block", count, f"1 to {left}")
-        left -= count
-        stream = io.BytesIO(_decompressed(block, codec))
+        plain = _decompressed(block, codec)
+        if not 0 < count <= max(len(plain), 1):
+            raise UndecodableRecordError("records in block", count, f"1 to {len(plain)} in its {len(plain)} bytes")
+        left -= count * max(cost.fixed, 1) + int(cost.per_byte * len(plain))
+        if left < 0:
+            raise UndecodableRecordError("records in block", count, f"at most {_MAX_OBJECTS} objects in all")
+        stream = io.BytesIO(plain)
         for _ in range(count):
             try:
                 record = schemaless_reader(stream, schema, resolved_to)
@@ -234,45 +253,47 @@ def _decompressed(block: bytes, codec: bytes) -> bytes:
     return plain
 
 
-def _refuse_runaway(schema: Any) -> None:
-    """Raise when values of this (parsed) schema may cost more than their bytes account for.
+def _cost(schema: Any, named: dict[str, _Cost | None]) -> _Cost:
+    """What a value of `schema` (parsed) may cost, before any is read.
 
-    Nothing for a schema to be read is as long as the data say, except what takes no bytes: an array of 10^18
-    nulls is written in ten. A record within itself costs a stack frame per byte (fastavro then ends the
-    process), and a decimal time in the square of its length.
+    Raises
+    ------
+    UndecodableRecordError
+        When that has no bound: an array of 10^18 nulls is written in ten bytes, a record within itself costs a
+        stack frame per byte (fastavro then ends the process), a decimal time in the square of its length.
     """
-    if _empty_fields(schema, {}) > _MAX_EMPTY_FIELDS:
-        raise UndecodableRecordError("writer's schema", "too many empty fields", f"at most {_MAX_EMPTY_FIELDS}")
-
-
-def _empty_fields(schema: Any, named: dict[str, int | None]) -> int:
-    """How many values of no bytes one value of `schema` may hold."""
     if isinstance(schema, str):
-        within = named.get(schema, int(schema == "null"))
-        if within is None:
+        known = named.get(schema, _Cost(0, 1) if schema == "null" else _Cost(1, 0))
+        if known is None:
             raise UndecodableRecordError("writer's schema", f"{schema} within itself", "no recursive record")
-        return within
-    if isinstance(schema, list):  # the choice itself takes a byte
-        return max((0 if branch == "null" else _empty_fields(branch, named) for branch in schema), default=0)
+        return known
+    if isinstance(schema, list):  # the number of the branch takes a byte, which pays for a null
+        branches = [_cost(branch, named) for branch in schema if branch != "null"]
+        least = 1 + min((branch.least for branch in branches), default=0) * ("null" not in schema)
+        fixed = max((branch.fixed for branch in branches), default=0)
+        return _Cost(least, fixed, max((branch.per_byte for branch in branches), default=Fraction(0)))
     if schema.get("logicalType") == "decimal":
         raise UndecodableRecordError("writer's schema", "a decimal", "no decimal")
     kind = schema["type"]
+    if kind in ("array", "map"):
+        item = _cost(schema["items" if kind == "array" else "values"], named)
+        least = item.least + (kind == "map")  # the key's length takes a byte
+        if least == 0:
+            raise UndecodableRecordError("writer's schema", "an array of empty values", "no such array")
+        return _Cost(1, 1, item.per_byte + Fraction(item.fixed, least))
     if kind in ("record", "error"):
         named[schema["name"]] = None
-        within = sum(_empty_fields(field["type"], named) for field in schema["fields"]) + (not schema["fields"])
-        named[schema["name"]] = within
-        return within
-    if kind in ("array", "map"):
-        if _empty_fields(schema["items" if kind == "array" else "values"], named):
-            raise UndecodableRecordError("writer's schema", f"a {kind} of empty values", f"no such {kind}")
-        return 0
-    if kind == "fixed":
-        named[schema["name"]] = int(schema["size"] <= 0)
-        return int(schema["size"] <= 0)
-    if kind == "enum":
-        named[schema["name"]] = 0
-        return 0
-    return _empty_fields(kind, named)
+        fields = [_cost(field["type"], named) for field in schema["fields"]]
+        least, fixed = sum(field.least for field in fields), 1 + sum(field.fixed for field in fields)
+        cost = _Cost(least, fixed, max((field.per_byte for field in fields), default=Fraction(0)))
+    elif kind == "fixed":
+        cost = _Cost(max(schema["size"], 0), int(schema["size"] <= 0))
+    elif kind == "enum":
+        cost = _Cost(1, 0)
+    else:
+        return _cost(kind, named)
+    named[schema["name"]] = cost
+    return cost
 
 
 def _reason(error: Exception) -> str:

@@ -314,6 +314,16 @@ HOSTILE = {
         {"type": "array", "items": {"type": "record", "name": "E", "fields": [{"name": "n", "type": "null"}]}},
         a_long(HUGE) + a_long(0),
     ),
+    "array of seven million records of a byte each": a_raw_container(
+        {"type": "array", "items": {"type": "record", "name": "R", "fields": [{"name": "n", "type": "int"}]}},
+        a_long(7_000_000) + bytes(7_000_001),
+    ),
+    "seven million arrays of nothing": a_raw_container(
+        {"type": "map", "values": {"type": "array", "items": "int"}}, a_long(3_500_000) + bytes(7_000_001)
+    ),
+    "seven million records in a block": a_raw_container(
+        {"type": "record", "name": "R", "fields": [{"name": "n", "type": "int"}]}, bytes(7_000_000), count=7_000_000
+    ),
     "fixed of 2^40 bytes": a_raw_container({"type": "fixed", "name": "F", "size": 2**40}, b"a"),
     "record within itself": a_raw_container(RECURSIVE, b"\x02" * 4_000_000 + b"\x00"),
     "2^59 records from 60": a_raw_container(DOUBLING, b"\x00"),
