@@ -84,7 +84,7 @@ def _draw_legend(figure: Figure) -> None:
     names = [*(f"{name} region" for name, _ in LEVEL_STYLES), "most probable"]
     figure.legend(
         lines, names, loc="center right", bbox_to_anchor=(0.985, 0.945), ncols=3, fontsize=8.5,
-        facecolor="#3b2a56", edgecolor="none", labelcolor="white", handlelength=1.6, columnspacing=1.4,
+        framealpha=1, facecolor="#3b2a56", edgecolor="none", labelcolor="white", handlelength=1.6, columnspacing=1.4,
     )  # fmt: skip
 
 
