@@ -130,6 +130,11 @@ def test_times_come_out_in_utc_to_the_microsecond(local: datetime, minutes: int)
     assert back.tzinfo is UTC
 
 
+def test_a_time_in_another_zone_is_converted() -> None:
+    elsewhere = NOON.astimezone(timezone(timedelta(hours=9)))
+    assert an_alert(time_created=elsewhere).time_created.tzinfo is UTC
+
+
 def test_a_time_without_zone_is_refused() -> None:
     with pytest.raises(ValidationError, match="timezone"):
         an_alert(time_created=datetime(2023, 5, 18))
