@@ -2,9 +2,10 @@
 
 import typer
 
-from cli import dlq, migrate, replay, superevent, tail, topics
+from cli import dlq, migrate, replay, skymaps, tail, topics
 from cli.skymap import skymap
 from cli.stack.commands import down, status, up
+from cli.superevent import superevent
 
 app = typer.Typer(
     name="tocsin",
@@ -14,14 +15,19 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for command in (up, down, status):
-    app.command(rich_help_panel="The system on this machine")(command)
-app.command("migrate", rich_help_panel="The system on this machine")(migrate.migrate_command)
-for command in (topics.topics, tail.tail, replay.replay):
-    app.command(rich_help_panel="Events")(command)
-app.add_typer(dlq.app, name="dlq", rich_help_panel="Events")
-for command in (skymap, superevent.superevent):
-    app.command(rich_help_panel="Science")(command)
+SYSTEM, EVENTS, SCIENCE = "The system on this machine", "Events", "Science"
+
+app.command(rich_help_panel=SYSTEM)(up)
+app.command(rich_help_panel=SYSTEM)(down)
+app.command(rich_help_panel=SYSTEM)(status)
+app.command("migrate", rich_help_panel=SYSTEM)(migrate.migrate_command)
+app.command(rich_help_panel=EVENTS)(topics.topics)
+app.command(rich_help_panel=EVENTS)(tail.tail)
+app.command(rich_help_panel=EVENTS)(replay.replay)
+app.add_typer(dlq.app, name="dlq", rich_help_panel=EVENTS)
+app.command(rich_help_panel=SCIENCE)(skymap)
+app.command(rich_help_panel=SCIENCE)(superevent)
+app.command(rich_help_panel=SCIENCE)(skymaps.skymaps)
 
 
 def main() -> None:

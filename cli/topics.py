@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 import typer
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 
 from cli.environment import settings, settings_from
 from cli.errors import told_in_one_line

@@ -20,11 +20,13 @@ class FileFeed:
         self._source = source
         self._pool = pool
         self._watch = FolderWatch(source)
+        self._in_hand: FileAlert | None = None
 
     async def messages(self, polled: Callable[[], None]) -> AsyncIterator[Message]:
         seen = await self._seen()
         while True:
             for file in await asyncio.to_thread(self._watch.scan, seen):
+                self._in_hand = file
                 yield Message(
                     topic=ALERT_TOPIC,
                     partition=-1,
@@ -38,15 +40,16 @@ class FileFeed:
             await asyncio.sleep(self._source.poll_interval_s)
 
     async def done(self, message: Message) -> None:
-        assert message.key is not None
+        file = self._in_hand
+        assert file is not None
         with translated_errors():
             await self._pool.execute(
                 "INSERT INTO files (source, path, size_bytes, modified_ns) VALUES ($1, $2, $3, $4)"
                 " ON CONFLICT (source, path) DO UPDATE SET size_bytes = $3, modified_ns = $4",
                 self._source.name,
-                message.key.decode(),
-                len(message.value),
-                message.offset,
+                file.path,
+                file.size,
+                file.mtime_ns,
             )
 
     async def _seen(self) -> set[FileAlert]:

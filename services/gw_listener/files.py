@@ -8,7 +8,7 @@ from pathlib import Path
 
 from services.gw_listener.alerts import MAX_ALERT_BYTES
 from services.gw_listener.sources import FilesSource
-from shared.errors import InvalidInputError, TransientError
+from shared.errors import TransientError
 
 ALERT_SUFFIXES = (".avro", ".json")
 # What is looked for inside a folder; a file named in the settings may be called anything.
@@ -27,23 +27,19 @@ class FileAlert:
     size: int
 
     def read(self) -> bytes:
-        """The bytes of the file.
+        """The bytes of the file; of one larger than any alert only so many as tell that it is.
 
         Raises
         ------
-        InvalidInputError
-            When it is larger than any alert.
         TransientError
             When it cannot be read, or has changed since it was found.
         """
-        if self.size > MAX_ALERT_BYTES:
-            raise InvalidInputError(self.path, f"{self.size} bytes", f"at most {MAX_ALERT_BYTES} bytes")
         try:
             with open(self.path, "rb") as file:
-                data = file.read(self.size + 1)
+                data = file.read(min(self.size, MAX_ALERT_BYTES) + 1)
         except OSError as exc:
             raise TransientError(f"Alert file {self.path}: {exc.strerror}") from exc
-        if len(data) != self.size:
+        if len(data) != min(self.size, MAX_ALERT_BYTES + 1):
             raise TransientError(f"Alert file {self.path} changed while it was read")
         return data
 

@@ -13,7 +13,6 @@ from services.gw_listener.domain import AlertFilter, AlertKey, StoredFiles, plac
 from services.gw_listener.store import AlertStore
 from shared.blobs.store import BlobStore
 from shared.db.unit_of_work import UnitOfWork
-from shared.errors import InvalidInputError
 from shared.events.blob import BlobRef
 from shared.events.gw import RawFormat
 from shared.inbox.subscription import Received
@@ -36,6 +35,7 @@ class Reception:
     source: str
     position: str
     received_at: datetime
+    marked_test: bool
 
 
 class AlertReceiver:
@@ -55,8 +55,7 @@ class AlertReceiver:
         alert = read_alert(data)
         raw = raw.model_copy(update={"media_type": _RAW_MEDIA_TYPES.get(alert.raw_format, raw.media_type)})
         skymap, combined = await asyncio.gather(
-            self._keep_map("event.skymap", alert.skymap),
-            self._keep_map("external_coinc.combined_skymap", alert.combined_skymap),
+            self._keep_map(alert.skymap), self._keep_map(alert.combined_skymap)
         )
         event_id = content_id(alert)
         reception = Reception(
@@ -66,18 +65,15 @@ class AlertReceiver:
             source=self._source,
             position=f"{message.topic}[{message.partition}]@{message.offset}",
             received_at=datetime.now(UTC),
+            marked_test=message.is_test,
         )
         return Received(event_id, reception)
 
     async def _keep(self, data: bytes, media_type: str) -> BlobRef:
         return await asyncio.to_thread(self._blobs.put, data, media_type)
 
-    async def _keep_map(self, field: str, data: bytes | None) -> BlobRef | None:
-        if data is None:
-            return None
-        if not data:
-            raise InvalidInputError(field, "empty", "a FITS file, or null")
-        return await self._keep(data, FITS_MEDIA_TYPE)
+    async def _keep_map(self, data: bytes | None) -> BlobRef | None:
+        return None if data is None else await self._keep(data, FITS_MEDIA_TYPE)
 
 
 class AlertHandler:
@@ -90,7 +86,7 @@ class AlertHandler:
     async def on_alert(self, reception: Reception, work: UnitOfWork) -> None:
         """Add the alert to its superevent's history and announce it; a known one is only noted as received."""
         alert = reception.alert
-        reason = self._wanted.why_passed_over(alert)
+        reason = self._wanted.why_passed_over(alert, marked_test=reception.marked_test)
         if reason is not None:
             log.info("alert.passed_over", superevent_id=alert.superevent_id, reason=reason)
             return

@@ -116,11 +116,6 @@ async def unwrap(value: bytes, headers: Iterable[tuple[str, bytes]], *, offload:
             raise InvalidInputError("_format", message_format, "avro, json or external")
 
 
-def is_marked_test(headers: Iterable[tuple[str, bytes]]) -> bool:
-    """Whether the sender marked the message as test traffic: the header's presence counts, as for hop-client."""
-    return any(name == "_test" for name, _ in headers)
-
-
 def bson_binary(document: bytes, name: str) -> bytes:
     """The binary element `name` of a BSON document (bsonspec.org, version 1.1), nothing else of it decoded.
 

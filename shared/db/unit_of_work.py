@@ -46,7 +46,7 @@ class OutgoingEvent:
 class UnitOfWork:
     """An open transaction. Made by `unit_of_work`; handlers get it and never commit themselves."""
 
-    def __init__(self, connection: asyncpg.Connection) -> None:
+    def __init__(self, connection: asyncpg.pool.PoolConnectionProxy) -> None:
         self._connection = connection
         self._writes: list[tuple[str, tuple[Any, ...]]] = []
         self._emitted: list[OutgoingEvent] = []

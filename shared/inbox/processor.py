@@ -11,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Generic, TypeVar
 
 import asyncpg
@@ -74,12 +75,12 @@ class Processor(Generic[Event]):
         items: list[_Item[Event]] = []
         for message in messages:
             self._state.took_event()
-            item = await self._insistently(message, lambda message=message: self._receive(message), done)
+            item = await self._insistently(message, partial(self._receive, message), done)
             if item is not None:
                 items.append(item)
         if not await self._together(items, done):
             for item in items:
-                await self._insistently(item.message, lambda item=item: self._handle([item], done), done)
+                await self._insistently(item.message, partial(self._handle, [item], done), done)
         metrics.HANDLING.labels(self._subscription.name).observe(time.perf_counter() - started)
 
     async def _receive(self, message: Message) -> _Item[Event] | None:
@@ -125,7 +126,8 @@ class Processor(Generic[Event]):
             except ConsumerHaltedError:
                 raise
             except PermanentError as error:
-                return await self._bury(message, error, done)
+                await self._bury(message, error, done)
+                return None
             except TransientError as error:
                 await self._wait_out(error, pause_s)
                 pause_s = min(2 * pause_s, self._settings.backoff_max_s)
@@ -136,7 +138,8 @@ class Processor(Generic[Event]):
                     failure=failures,
                 )  # fmt: skip
                 if failures >= self._settings.tries:
-                    return await self._bury(message, error, done)
+                    await self._bury(message, error, done)
+                    return None
                 await asyncio.sleep(BUG_RETRY_S)
             else:
                 self._state.paused(None)

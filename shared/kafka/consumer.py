@@ -290,11 +290,15 @@ class ConsumerLoop:
     def _poll_paused(self, consumer: Consumer) -> None:
         self._observer.polled()
         message = consumer.poll(0)
-        if message is not None and message.error() is not None:
-            self._client_error(message.error())
-        elif message is not None:
+        if message is None:
+            return
+        error = message.error()
+        if error is not None:
+            self._client_error(error)
+        else:
             # Fetched just before the pause took hold: put it back.
-            self._rewind(consumer, {(message.topic(), message.partition()): message.offset()})
+            early = Message.from_client(message)
+            self._rewind(consumer, {(early.topic, early.partition): early.offset})
 
     def _idle(self, consumer: Consumer) -> None:
         """Hold the partitions, take nothing, until the service is stopped."""

@@ -1,8 +1,8 @@
 """A Kafka message as the rest of the code sees it, and the headers that every topic carries."""
 
 import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -46,8 +46,8 @@ class Message:
 
     @property
     def is_test(self) -> bool:
-        """Whether the sender marked the message as test traffic (hop writes `true`)."""
-        return (self.header(TEST_HEADER) or b"").lower() == b"true"
+        """Whether the sender marked the message as test traffic: the header's presence counts, as for hop-client."""
+        return self.header(TEST_HEADER) is not None
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class OutgoingMessage:
     topic: str
     key: bytes | None
     value: bytes
-    headers: list[tuple[str, bytes]] = field(default_factory=list)
+    headers: Sequence[tuple[str, bytes]] = ()
 
 
 def event_headers(

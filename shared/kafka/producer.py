@@ -81,7 +81,7 @@ class EventProducer:
         report: "asyncio.Future[KafkaError | None]",
     ) -> None:
         def deliver(error: KafkaError | None, _: object) -> None:
-            loop.call_soon_threadsafe(lambda: report.done() or report.set_result(error))
+            loop.call_soon_threadsafe(_resolve, report, error)
 
         while True:
             try:
@@ -89,7 +89,7 @@ class EventProducer:
                     message.topic,
                     value=message.value,
                     key=message.key,
-                    headers=message.headers,
+                    headers=list(message.headers),
                     on_delivery=deliver,
                 )
             except BufferError:
@@ -106,3 +106,9 @@ class EventProducer:
         undelivered = self._producer.flush(FLUSH_TIMEOUT_S)
         if undelivered:
             log.error("kafka.producer.undelivered", messages=undelivered)
+
+
+def _resolve(report: "asyncio.Future[KafkaError | None]", error: KafkaError | None) -> None:
+    # Whoever waited may have been cancelled.
+    if not report.done():
+        report.set_result(error)

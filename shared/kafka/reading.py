@@ -92,7 +92,8 @@ def read(
                     unread.discard(message.partition())
                     continue
                 raise KafkaException(error)
-            if not follow and message.offset() >= ends[message.partition()][1]:
-                unread.discard(message.partition())
-                continue
-            yield Message.from_client(message)
+            found = Message.from_client(message)
+            if follow or found.offset < ends[found.partition][1]:
+                yield found
+            else:
+                unread.discard(found.partition)

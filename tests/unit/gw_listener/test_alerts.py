@@ -171,9 +171,10 @@ def test_a_burst_has_a_duration_and_a_frequency() -> None:
         ("S190425z", SupereventKind.REAL),
         ("MS181101ab", SupereventKind.MOCK),
         ("TS260605abc", SupereventKind.TEST),
+        ("M1234567", SupereventKind.MOCK),
     ],
 )
-def test_the_first_letters_tell_the_kind(superevent_id: str, kind: SupereventKind) -> None:
+def test_the_first_letter_tells_the_kind(superevent_id: str, kind: SupereventKind) -> None:
     assert read_alert(an_alert(superevent_id=superevent_id)).kind is kind
 
 

@@ -61,8 +61,8 @@ COINCIDENCE_CASES: dict[str, list[Any]] = {
     "combined_skymap": ["?"],
 }
 ALERT_CASES: dict[str, list[Any]] = {
-    "superevent_id": [None, 5, "", "GW170817", "s230518h", "S230518H", "X230518h", "M230518h", "S23051h", "S230518",
-                      "S230518h ", "S２30518h", "S230518h\n", "SS230518h"],
+    "superevent_id": [None, 5, "", "GW170817", "s230518h", "X230518h", "S", "S" * 33, "S230518h ", "S２30518h",
+                      "S230518h\n", "S/../h"],
     "alert_type": [None, 1, ["UPDATE"]],
     "time_created": [None, "", "soon", 0],
     "urls": ["https://example.org", {"gracedb": 1}, []],

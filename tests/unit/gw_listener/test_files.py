@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from services.gw_listener.alerts import MAX_ALERT_BYTES
+from services.gw_listener.alerts import MAX_ALERT_BYTES, read_alert
 from services.gw_listener.files import FileAlert, FolderWatch
 from services.gw_listener.sources import FilesSource
 from shared.errors import InvalidInputError, TransientError
@@ -119,11 +119,11 @@ def test_a_file_is_read_as_it_was_found(tmp_path: Path) -> None:
         file.read()
 
 
-def test_a_file_larger_than_any_alert_is_not_read(tmp_path: Path) -> None:
+def test_of_a_file_larger_than_any_alert_only_so_much_is_read_as_tells_it(tmp_path: Path) -> None:
     path = write(tmp_path / "a.avro")
-    os.truncate(path, MAX_ALERT_BYTES + 1)
+    os.truncate(path, 2 * MAX_ALERT_BYTES)
     os.utime(path, (NOW - 60, NOW - 60))
     (file,) = watch(tmp_path).scan(set())
 
-    with pytest.raises(InvalidInputError, match=f"{MAX_ALERT_BYTES + 1} bytes"):
-        file.read()
+    with pytest.raises(InvalidInputError, match=f"alert is {MAX_ALERT_BYTES + 1} bytes"):
+        read_alert(file.read())

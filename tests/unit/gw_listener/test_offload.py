@@ -9,7 +9,7 @@ from hop.models import AvroBlob, ExternalMessage, JSONBlob
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.gw_listener.offload import MAX_BSON_BYTES, OffloadStore, bson_binary, is_marked_test, unwrap
+from services.gw_listener.offload import MAX_BSON_BYTES, OffloadStore, bson_binary, unwrap
 from shared.errors import InvalidInputError, PermanentError, TransientError
 from tests.support.alerts import alert_content, alert_schema, an_alert, as_json
 
@@ -213,8 +213,3 @@ def test_any_bytes_are_a_document_or_refused(document: bytes) -> None:
         assert isinstance(bson_binary(document, "message"), bytes)
     except InvalidInputError as refusal:
         assert refusal.expected
-
-
-def test_the_presence_of_the_test_header_marks_a_test() -> None:
-    assert is_marked_test([("_format", b"avro"), ("_test", b"true")])
-    assert not is_marked_test([("_format", b"avro")])

@@ -1,0 +1,78 @@
+"""`tocsin skymaps`: the stored sky maps, and which of them cover a position or a cone."""
+
+import json
+import math
+from typing import Annotated, Any
+
+import typer
+from astropy.coordinates import Latitude, Longitude
+from astropy.units import Quantity, deg
+from mocpy import MOC
+
+from cli.database import fetch
+from cli.errors import told_in_one_line
+from cli.skymap import numbers
+from cli.tail import plain
+from shared.errors import InvalidInputError
+
+CELLS_ACROSS = 256
+# Of the cells that stand for a cone, along its diameter: its area is right to 1 %, whatever its size.
+
+_COLUMNS = "event_id, superevent_id, map_kind, alert_type, state, is_current, ra_deg, dec_deg, area_90_deg2"
+
+
+def skymaps(
+    at: Annotated[str | None, typer.Option("--at", metavar="RA,DEC", help="Only maps that cover it; degrees.")] = None,
+    level: Annotated[float, typer.Option(min=0, max=1, help="With --at: inside this credible region.")] = 0.9,
+    cone: Annotated[
+        str | None, typer.Option("--cone", metavar="RA,DEC,RADIUS", help="Probability of each map in it; degrees.")
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Also superseded and withdrawn maps.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """List stored sky maps; with --at or --cone, what they say about a place in the sky."""
+    with told_in_one_line():
+        rows = plain(_rows(at, level, cone, every=every))
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    for row in rows:
+        facts = [f"{row['superevent_id']:<12} {row['map_kind']:<8} {row['alert_type']:<12} 90 %: {row['area_90_deg2']:.1f} deg2"]
+        if "credible_level" in row:
+            facts.append(f"credible level {row['credible_level']:.4f}, {row['probdensity']:.4g} /sr")
+        if "probability" in row:
+            facts.append(f"probability {row['probability']:.4g}")
+        typer.echo("  ".join(facts))
+    typer.echo(f"{len(rows)} maps", err=True)
+
+
+def _rows(at: str | None, level: float, cone: str | None, *, every: bool) -> list[dict[str, Any]]:
+    wanted = "true" if every else "map.is_current"
+    if at is not None:
+        ra_deg, dec_deg = numbers("--at", at, "RA,DEC")
+        return fetch(
+            f"SELECT {_COLUMNS}, found.credible_level, found.probdensity"
+            " FROM skymap_parser.maps_at($1, $2) AS found JOIN skymap_parser.skymaps AS map USING (event_id)"
+            f" WHERE found.credible_level <= $3 AND {wanted} ORDER BY found.credible_level",
+            ra_deg,
+            dec_deg,
+            level,
+        )
+    if cone is not None:
+        area = _cone(*numbers("--cone", cone, "RA,DEC,RADIUS"))
+        return fetch(
+            f"SELECT {_COLUMNS}, skymap_parser.probability_in(event_id, $1::text::int8multirange) AS probability"
+            f" FROM skymap_parser.skymaps AS map WHERE {wanted} ORDER BY probability DESC",
+            area,
+        )
+    return fetch(f"SELECT {_COLUMNS} FROM skymap_parser.skymaps AS map WHERE {wanted} ORDER BY processed_at DESC")
+
+
+def _cone(ra_deg: float, dec_deg: float, radius_deg: float) -> str:
+    """Return a cone as PostgreSQL's int8multirange of nested order-29 indices."""
+    if not 0 < radius_deg <= 180:
+        raise InvalidInputError("--cone", f"a radius of {radius_deg}", "more than 0 and at most 180 degrees")
+    # A cell of order k is about 58.6 / 2^k degrees wide.
+    order = min(29, max(0, math.ceil(math.log2(58.6 * CELLS_ACROSS / (2 * radius_deg)))))
+    moc = MOC.from_cone(Longitude(ra_deg, deg), Latitude(dec_deg, deg), Quantity(radius_deg, deg), order)
+    return "{" + ",".join(f"[{start},{stop})" for start, stop in moc.to_depth29_ranges.tolist()) + "}"
