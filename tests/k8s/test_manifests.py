@@ -1,0 +1,234 @@
+"""The manifests, checked without a cluster: well formed, complete, and saying what the code says."""
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import kubernetes_validate
+import pytest
+import yaml
+
+from cli import k8s
+from cli.stack.services import SERVICES
+from shared.schema.topics import load_topics
+from shared.settings import MAX_MESSAGE_BYTES
+
+Manifest = dict[str, Any]
+
+FOLDER = Path(__file__).parents[2] / "k8s"
+KUSTOMIZATIONS = ("base", "overlays/dev", "overlays/prod")
+
+SECRETS_BY_OPERATORS = {"tocsin-cluster-ca-cert", "tocsin-postgres-app", *map(k8s.kubernetes_name, SERVICES)}
+# Strimzi makes the first and one for every KafkaUser, CloudNativePG the second.
+SECRETS_BY_PEOPLE = {"tocsin-blob-store", "gw-listener-sources"}
+# Optional; documented where they are referred to.
+
+KUBERNETES_VERSION = "1.37"
+
+
+def documents(path: Path) -> list[Manifest]:
+    return [document for document in yaml.safe_load_all(path.read_text()) if document]
+
+
+def kustomization(name: str) -> Manifest:
+    (found,) = documents(FOLDER / name / "kustomization.yaml")
+    return found
+
+
+@cache
+def base() -> tuple[Manifest, ...]:
+    return tuple(
+        document
+        for resource in kustomization("base")["resources"]
+        for document in documents(FOLDER / "base" / resource)
+    )
+
+
+@cache
+def rendered(name: str) -> tuple[Manifest, ...]:
+    if not shutil.which("kubectl"):
+        pytest.skip("kubectl, which renders kustomizations, is not installed")
+    command = ["kubectl", "kustomize", str(FOLDER / name)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return tuple(yaml.safe_load_all(done.stdout))
+
+
+def identity(manifest: Manifest) -> tuple[str, str, str]:
+    return manifest["apiVersion"], manifest["kind"], manifest["metadata"]["name"]
+
+
+def of_kind(kind: str) -> dict[str, Manifest]:
+    return {manifest["metadata"]["name"]: manifest for manifest in base() if manifest["kind"] == kind}
+
+
+def crd_schema(manifest: Manifest) -> Manifest | None:
+    group = manifest["apiVersion"].partition("/")[0]
+    path = FOLDER / "crd-schemas" / f"{group}.{manifest['kind']}.json".lower()
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def validate(manifest: Manifest) -> None:
+    schema = crd_schema(manifest)
+    if schema:
+        jsonschema.Draft202012Validator(schema).validate(manifest)
+    else:
+        kubernetes_validate.validate(manifest, KUBERNETES_VERSION, strict=True)
+
+
+def values(node: object, key: str) -> Iterator[Any]:
+    """Every value of `key`, however deep."""
+    if isinstance(node, dict):
+        for name, value in node.items():
+            if name == key:
+                yield value
+            yield from values(value, key)
+    elif isinstance(node, list):
+        for item in node:
+            yield from values(item, key)
+
+
+@pytest.mark.parametrize("manifest", base(), ids=lambda manifest: "/".join(identity(manifest)[1:]))
+def test_a_manifest_of_the_base_follows_its_schema(manifest: Manifest) -> None:
+    validate(manifest)
+
+
+@pytest.mark.parametrize("name", KUSTOMIZATIONS)
+def test_what_kustomize_renders_follows_the_schemas(name: str) -> None:
+    for manifest in rendered(name):
+        validate(manifest)
+        assert manifest["kind"] == "Namespace" or manifest["metadata"]["namespace"] == "tocsin"
+
+
+def test_a_misspelt_field_would_be_found() -> None:
+    topic = next(iter(of_kind("KafkaTopic").values()))
+    deployment = next(iter(of_kind("Deployment").values()))
+    for manifest in (topic, deployment):
+        with pytest.raises((jsonschema.ValidationError, kubernetes_validate.ValidationError)):
+            validate({**manifest, "spec": {**manifest["spec"], "partitionz": 1}})
+
+
+def test_the_base_lists_every_file_once() -> None:
+    listed = kustomization("base")["resources"]
+    there = {str(path.relative_to(FOLDER / "base")) for path in (FOLDER / "base").rglob("*.yaml")}
+    assert sorted(listed) == sorted(there - {"kustomization.yaml"})
+
+
+def test_no_object_of_the_base_is_defined_twice() -> None:
+    names = [identity(manifest) for manifest in base()]
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize("overlay", ["overlays/dev", "overlays/prod"])
+def test_an_overlay_patches_only_what_the_base_has(overlay: str) -> None:
+    described = kustomization(overlay)
+    assert described["resources"] == ["../../base"]
+    patches = [patch["path"] for patch in described["patches"]]
+    there = {path.name for path in (FOLDER / overlay).glob("*.yaml")} - {"kustomization.yaml"}
+    assert sorted(patches) == sorted(there)
+    known = {identity(manifest) for manifest in base()}
+    for patch in patches:
+        for manifest in documents(FOLDER / overlay / patch):
+            assert identity(manifest) in known
+    assert {image["name"] for image in described["images"]} == {f"tocsin/{name}" for name in SERVICES}
+
+
+@pytest.mark.parametrize(("name", "make"), k8s.MANIFESTS.items())
+def test_what_is_generated_from_the_topic_files_is_in_step_with_them(name: str, make: Any) -> None:
+    assert (k8s.KAFKA_FOLDER / name).read_text() == make(), "run `make docs`"
+
+
+def test_every_service_is_deployed_on_its_own_port_and_no_other() -> None:
+    names = {k8s.kubernetes_name(name): service for name, service in SERVICES.items()}
+    assert of_kind("Deployment").keys() == of_kind("Service").keys() == of_kind("ScaledObject").keys() == names.keys()
+    for name, service in names.items():
+        pod = of_kind("Deployment")[name]["spec"]["template"]
+        (container,) = pod["spec"]["containers"]
+        (migration,) = pod["spec"]["initContainers"]
+        variables = {variable["name"]: variable.get("value") for variable in container["env"]}
+        assert container["image"] == migration["image"] == f"tocsin/{service.name}"
+        assert migration["command"] == ["tocsin", "migrate", service.name]
+        assert container["ports"] == [{"name": "http", "containerPort": service.http_port}]
+        assert variables["TOCSIN_HTTP__PORT"] == str(service.http_port)
+        assert pod["metadata"]["annotations"]["prometheus.io/port"] == str(service.http_port)
+        assert of_kind("Service")[name]["spec"]["ports"][0]["port"] == service.http_port
+
+
+def test_liveness_asks_for_the_loop_and_readiness_for_more() -> None:
+    for deployment in of_kind("Deployment").values():
+        (container,) = deployment["spec"]["template"]["spec"]["containers"]
+        assert container["livenessProbe"]["httpGet"]["path"] == "/healthz"
+        assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
+
+
+def test_containers_are_confined_and_bounded() -> None:
+    for deployment in of_kind("Deployment").values():
+        pod = deployment["spec"]["template"]["spec"]
+        assert pod["securityContext"]["runAsNonRoot"]
+        for container in (*pod["containers"], *pod["initContainers"]):
+            assert container["securityContext"]["readOnlyRootFilesystem"]
+            assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+            assert "memory" in container["resources"]["limits"]
+
+
+def test_secrets_are_referred_to_and_never_written_down() -> None:
+    assert not of_kind("Secret")
+    referred = {reference["name"] for reference in values(list(base()), "secretKeyRef")}
+    referred |= {reference["name"] for reference in values(list(base()), "secretRef")}
+    referred |= set(values(list(base()), "secretName"))
+    referred |= {item["name"] for items in values(list(base()), "secretTargetRef") for item in items}
+    assert referred == SECRETS_BY_OPERATORS | SECRETS_BY_PEOPLE
+    assert all(ref["optional"] for ref in values(list(base()), "secretRef") if ref["name"] in SECRETS_BY_PEOPLE)
+
+
+def test_the_alert_path_is_never_scaled_to_zero_nor_beyond_its_partitions() -> None:
+    topics = {topic.name: topic for topic in load_topics()}
+    for name, scaled in of_kind("ScaledObject").items():
+        spec = scaled["spec"]
+        triggers = [trigger["metadata"] for trigger in spec["triggers"]]
+        read = {
+            topic.name
+            for topic in topics.values()
+            if k8s.kubernetes_name(name) in map(k8s.kubernetes_name, topic.consumers)
+        }
+        assert spec["minReplicaCount"] >= 1
+        assert spec["maxReplicaCount"] <= max(topics[trigger["topic"]].partitions for trigger in triggers)
+        assert {trigger["topic"] for trigger in triggers} == read
+        assert {k8s.kubernetes_name(trigger["consumerGroup"]) for trigger in triggers} == {name}
+        assert all(
+            trigger["authenticationRef"]["name"] in of_kind("TriggerAuthentication") for trigger in spec["triggers"]
+        )
+
+
+def test_kafka_in_the_cluster_carries_what_the_services_send() -> None:
+    config = of_kind("Kafka")["tocsin"]["spec"]["kafka"]["config"]
+    assert config["message.max.bytes"] == config["replica.fetch.max.bytes"] == MAX_MESSAGE_BYTES
+    assert config["auto.create.topics.enable"] is False
+
+
+def test_everything_is_closed_but_for_what_is_named() -> None:
+    policies = of_kind("NetworkPolicy")
+    closed = policies["default-deny"]["spec"]
+    assert closed == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+    clusters = {"strimzi.io/cluster": of_kind("Kafka"), "cnpg.io/cluster": of_kind("Cluster")}
+    for labels in values(list(policies.values()), "matchLabels"):
+        for label, known in clusters.items():
+            assert label not in labels or labels[label] in known
+
+
+def test_settings_in_the_cluster_are_settings_of_the_services() -> None:
+    from shared.settings import ServiceSettings
+
+    names = set(of_kind("ConfigMap")["tocsin-settings"]["data"])
+    names |= {
+        variable["name"] for variables in values(list(of_kind("Deployment").values()), "env") for variable in variables
+    }
+    for name in names:
+        section, _, key = name.removeprefix("TOCSIN_").lower().partition("__")
+        model = ServiceSettings.model_fields[section].annotation
+        assert key in model.model_fields, name  # type: ignore[union-attr]
