@@ -2,7 +2,7 @@
 
 import typer
 
-from cli import dlq, migrate, replay, skymaps, tail, topics
+from cli import demo, dlq, migrate, replay, skymaps, tail, topics
 from cli.skymap import skymap
 from cli.stack.commands import down, status, up
 from cli.superevent import superevent
@@ -20,6 +20,7 @@ SYSTEM, EVENTS, SCIENCE = "The system on this machine", "Events", "Science"
 app.command(rich_help_panel=SYSTEM)(up)
 app.command(rich_help_panel=SYSTEM)(down)
 app.command(rich_help_panel=SYSTEM)(status)
+app.command(rich_help_panel=SYSTEM)(demo.demo)
 app.command("migrate", rich_help_panel=SYSTEM)(migrate.migrate_command)
 app.command(rich_help_panel=EVENTS)(topics.topics)
 app.command(rich_help_panel=EVENTS)(tail.tail)

@@ -1,7 +1,7 @@
 """`tocsin migrate`: brings the services' schemas up to date."""
 
 import asyncio
-import os
+import sys
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
@@ -45,15 +45,16 @@ def migrate_command(
     typer.echo(f"up to date: {', '.join(services or SERVICES)}")
 
 
-def revision(service: str, message: str, revision_id: str) -> None:
-    """Write the migration from the newest version to what `tables.py` says now (for developers: `make revision`)."""
+def revision(service: str, revision_id: str, message: str) -> None:
+    """Write the migration from the newest version, which the database must have, to what `tables.py` says now."""
     metadata, versions = history(service)
+    url = settings_from(Stack().environment()).database.url.get_secret_value()
     asyncio.run(
         migrations.write_revision(
-            os.environ["TOCSIN_DATABASE__URL"],
-            metadata=metadata,
-            versions=versions,
-            message=message,
-            revision_id=revision_id,
+            url, metadata=metadata, versions=versions, message=message, revision_id=revision_id
         )
     )
+
+
+if __name__ == "__main__":
+    revision(*sys.argv[1:])

@@ -38,12 +38,12 @@ def skymap(
         product = domain.product(sky_map)
         extra: dict[str, Any] = {}
         if cone is not None:
-            ra_deg, dec_deg, radius_deg = _numbers("--cone", cone, "RA,DEC,RADIUS in degrees")
+            ra_deg, dec_deg, radius_deg = numbers("--cone", cone, "RA,DEC,RADIUS in degrees")
             extra["cone_probability"] = region.probability_in_cone(
                 sky_map, ra_deg=ra_deg, dec_deg=dec_deg, radius_deg=radius_deg
             )
         if at is not None:
-            extra["at"] = _values_at(sky_map, *_numbers("--at", at, "RA,DEC in degrees"))
+            extra["at"] = _values_at(sky_map, *numbers("--at", at, "RA,DEC in degrees"))
         title = alert.superevent_id if alert else sky_map.object_name or file.name
         if plot is not None:
             _write(plot, picture.draw(sky_map, title=title))
@@ -91,14 +91,15 @@ def _write(path: Path, content: bytes) -> None:
         raise InvalidInputError(f"output {path}", error.strerror or str(error), "a file that can be written") from error
 
 
-def _numbers(option: str, text: str, expected: str) -> list[float]:
+def numbers(option: str, text: str, expected: str) -> list[float]:
+    """Return the numbers of an option such as `--at RA,DEC`; `expected` names them."""
     try:
-        numbers = [float(part) for part in text.split(",")]
+        values = [float(part) for part in text.split(",")]
     except ValueError as error:
         raise InvalidInputError(option, text, expected) from error
-    if len(numbers) != expected.count(",") + 1:
+    if len(values) != expected.count(",") + 1:
         raise InvalidInputError(option, text, expected)
-    return numbers
+    return values
 
 
 def _values_at(sky_map: SkyMap, ra_deg: float, dec_deg: float) -> dict[str, float | None]:

@@ -1,0 +1,170 @@
+"""`tocsin demo`: real alerts through the whole system, told step by step."""
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cli import migrate, topics
+from cli.database import fetch
+from cli.environment import settings
+from cli.errors import told_in_one_line
+from cli.replay import publish
+from cli.stack.commands import bring_down, bring_up
+from cli.stack.paths import local_directory
+from cli.stack.stack import Stack
+from cli.tail import decoded
+from services.gw_listener.alerts import UpstreamAlert, content_id, read_alert
+from shared.blobs.store import open_store
+from shared.errors import TocsinError
+from shared.events.blob import BlobRef
+from shared.kafka.reading import read, record_counts
+
+SAMPLES = Path(__file__).parents[1] / "samples" / "igwn"
+MOCK = [
+    SAMPLES / f"MS181101ab-{alert_type}.avro"
+    for alert_type in ("earlywarning", "preliminary", "initial", "update", "ext-update", "retraction")
+]
+REAL = [SAMPLES / f"S230518h-{alert_type}_alert.json" for alert_type in ("Preliminary", "Initial", "Update")]
+DEADLINE_S = 120.0
+SHOWN_TOPICS = ("igwn.gwalert", "gw.alerts", "gw.skymaps")
+
+_PRODUCTS = """
+SELECT alert.event_id, alert.superevent_id, alert.alert_type, map.map_kind, map.record, map.picture, map.state,
+       map.is_current, EXTRACT(epoch FROM map.processed_at - alert.received_at)::float8 AS seconds,
+       EXISTS (SELECT FROM skymap_parser.skymap_cells AS cell WHERE cell.event_id = map.event_id) AS searchable
+FROM gw_listener.alerts AS alert
+LEFT JOIN skymap_parser.skymaps AS map ON map.alert_event_id = alert.event_id AND map.record->'skymap' <> 'null'
+WHERE alert.event_id = ANY($1::uuid[])
+ORDER BY alert.superevent_id, alert.sequence, map.map_kind DESC
+"""
+
+
+class DemoFailedError(TocsinError):
+    """The demonstration did not reach its end."""
+
+
+def demo(
+    once: Annotated[bool, typer.Option("--once", help="Stop everything after the summary and exit.")] = False,
+) -> None:
+    """Start the system, send it the official sample alerts and a real event, show what comes of them."""
+    stack = Stack()
+    was_up = all(health.up for health in stack.status().values())
+    with told_in_one_line():
+        try:
+            _run(stack)
+            if not once:
+                _follow()
+        except KeyboardInterrupt:
+            _say("\nstopping")
+        finally:
+            if was_up:
+                _say("the stack was up before and stays up; `make down` stops it")
+            else:
+                bring_down(stack, progress=_say)
+
+
+def _run(stack: Stack) -> None:
+    _heading("1  Bringing the system up (everything below .local/)")
+    steps: list[tuple[str, Callable[[Any], object]]] = [("topics", topics.apply), ("migrations", migrate.migrate)]
+    bring_up(stack, services=None, steps=steps, progress=_say)
+    _heading("2  Sending real alerts, as SCiMMA and GCN send them")
+    alerts = {file: read_alert(file.read_bytes()) for file in (*MOCK, *REAL)}
+    began = time.monotonic()
+    asyncio.run(publish(list(alerts), kafka=settings().kafka))
+    _heading("3  Waiting until each has gone through every stage")
+    rows = _wait_for(alerts)
+    _say(f"all done {time.monotonic() - began:.1f} s after the first was sent")
+    _summarise(rows)
+
+
+def _wait_for(alerts: dict[Path, UpstreamAlert]) -> list[dict[str, Any]]:
+    ids = [content_id(alert) for alert in alerts.values()]
+    expected_maps = sum((a.skymap is not None) + (a.combined_skymap is not None) for a in alerts.values())
+    told: tuple[int, int, int] | None = None
+    deadline = time.monotonic() + DEADLINE_S
+    while time.monotonic() < deadline:
+        rows = fetch(_PRODUCTS, ids)
+        maps = [row for row in rows if row["record"] is not None]
+        seen = (len({row["event_id"] for row in rows}), len(maps), sum(row["searchable"] for row in maps))
+        if seen != told:
+            _say(
+                f"{seen[0]}/{len(ids)} alerts accepted, {seen[1]}/{expected_maps} sky maps parsed,"
+                f" {seen[2]}/{expected_maps} searchable and drawn"
+            )
+            told = seen
+        if seen == (len(ids), expected_maps, expected_maps):
+            return rows
+        time.sleep(0.2)
+    raise DemoFailedError(f"not everything arrived within {DEADLINE_S:.0f} s; look at `tocsin status` and `tocsin dlq list`")
+
+
+def _summarise(rows: list[dict[str, Any]]) -> None:
+    _heading("What came in, and what was computed")
+    _say(f"  {'superevent':<11} {'alert':<13} {'map':<9} {'RA, Dec (deg)':<19} {'50 %, 90 % (deg2)':<19} {'distance (Mpc)':<15} s")
+    for row in rows:
+        _say("  " + _line(row))
+    _heading("Which topics carry it")
+    kafka = settings().kafka
+    for topic, count in sorted(record_counts(kafka.client_config(), SHOWN_TOPICS).items()):
+        _say(f"  {topic:<13} {count} records")
+    _heading("Pictures of the sky maps")
+    for path in _copy_pictures(rows):
+        _say(f"  {os.path.relpath(path)}")
+    _heading("How to go on")
+    server = kafka.bootstrap_servers
+    _say(
+        f"  .venv/bin/hop subscribe --no-auth kafka://{server}/gw.skymaps --start-at EARLIEST --until-eos --json\n"
+        "  .venv/bin/tocsin tail gw.skymaps --last 1\n"
+        "  .venv/bin/tocsin superevent S230518h\n"
+        "  .venv/bin/tocsin skymaps --at 95.7,-11.0\n"
+        "  .venv/bin/tocsin status"
+    )
+
+
+def _line(row: dict[str, Any]) -> str:
+    start = f"{row['superevent_id']:<11} {row['alert_type'].lower():<13}"
+    if row["record"] is None:
+        return f"{start} no sky map: the superevent's maps are withdrawn"
+    skymap = row["record"]["skymap"]
+    position = f"{skymap['ra_deg']:.3f}, {skymap['dec_deg']:+.3f}"
+    areas = f"{skymap['area_50_deg2']:.1f}, {skymap['area_90_deg2']:.1f}"
+    mean, std = skymap["distance_mean_mpc"], skymap["distance_std_mpc"]
+    distance = "none" if mean is None else f"{mean:.1f} +/- {std:.1f}"
+    return f"{start} {row['map_kind'].lower():<9} {position:<19} {areas:<19} {distance:<15} {row['seconds']:.2f}"
+
+
+def _copy_pictures(rows: list[dict[str, Any]]) -> list[Path]:
+    """Give the pictures names that people can open; return the paths."""
+    store = open_store(settings().blobs)
+    folder = local_directory() / "pictures"
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for row in rows:
+        if row["picture"] is not None:
+            created = row["record"]["alert_time_created"][:19].replace(":", "")
+            name = f"{row['superevent_id']}-{row['alert_type']}-{created}-{row['map_kind']}.png".lower()
+            paths.append(folder / name)
+            paths[-1].write_bytes(store.get(BlobRef(**row["picture"])))
+    return sorted(set(paths))
+
+
+def _follow() -> None:
+    _heading("Running; sky maps are shown as they come. Ctrl-C stops everything")
+    for message in read(settings().kafka.client_config(), "gw.skymaps", last=0, follow=True):
+        for record in decoded(message):
+            skymap = record["skymap"]
+            what = f"90 % {skymap['area_90_deg2']:.1f} deg2" if skymap else "withdrawn"
+            _say(f"  {record['superevent_id']} {record['alert_type'].lower()} {record['map_kind'].lower()}: {what}")
+
+
+def _heading(text: str) -> None:
+    typer.secho(f"\n{text}", bold=True)
+
+
+def _say(text: str) -> None:
+    typer.echo(text)
