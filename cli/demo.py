@@ -118,7 +118,11 @@ def _summarise(rows: list[dict[str, Any]]) -> None:
     _heading("How to go on")
     server = kafka.bootstrap_servers
     _say(
-        f"  .venv/bin/hop subscribe --no-auth kafka://{server}/gw.skymaps --start-at EARLIEST --until-eos --json\n"
+        "  Any hop user subscribes without our code (test traffic needs ignoretest=False):\n"
+        "    from hop import Stream\n"
+        f"    with Stream(auth=False).open('kafka://{server}/gw.skymaps', 'r') as stream:\n"
+        "        for message in stream:\n"
+        "            print(message.content['superevent_id'], message.content['skymap'])\n\n"
         "  .venv/bin/tocsin tail gw.skymaps --last 1\n"
         "  .venv/bin/tocsin superevent S230518h\n"
         "  .venv/bin/tocsin skymaps --at 95.7,-11.0\n"

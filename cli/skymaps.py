@@ -15,10 +15,13 @@ from cli.skymap import numbers
 from cli.tail import plain
 from shared.errors import InvalidInputError
 
-CELLS_ACROSS = 256
-# Of the cells that stand for a cone, along its diameter: its area is right to 1 %, whatever its size.
+CELLS_ACROSS = 1024
+# Of the cells that stand for a cone, along its diameter: its area is right to 0.2 %, whatever its size.
 
-_COLUMNS = "event_id, superevent_id, map_kind, alert_type, state, is_current, ra_deg, dec_deg, area_90_deg2"
+_COLUMNS = (
+    "map.event_id, map.superevent_id, map.map_kind, map.alert_type, map.state, map.is_current, map.ra_deg, map.dec_deg,"
+    " map.area_90_deg2"
+)
 
 
 def skymaps(
@@ -61,7 +64,7 @@ def _rows(at: str | None, level: float, cone: str | None, *, every: bool) -> lis
     if cone is not None:
         area = _cone(*numbers("--cone", cone, "RA,DEC,RADIUS"))
         return fetch(
-            f"SELECT {_COLUMNS}, skymap_parser.probability_in(event_id, $1::text::int8multirange) AS probability"
+            f"SELECT {_COLUMNS}, skymap_parser.probability_in(map.event_id, $1::text::int8multirange) AS probability"
             f" FROM skymap_parser.skymaps AS map WHERE {wanted} ORDER BY probability DESC",
             area,
         )
@@ -74,5 +77,5 @@ def _cone(ra_deg: float, dec_deg: float, radius_deg: float) -> str:
         raise InvalidInputError("--cone", f"a radius of {radius_deg}", "more than 0 and at most 180 degrees")
     # A cell of order k is about 58.6 / 2^k degrees wide.
     order = min(29, max(0, math.ceil(math.log2(58.6 * CELLS_ACROSS / (2 * radius_deg)))))
-    moc = MOC.from_cone(Longitude(ra_deg, deg), Latitude(dec_deg, deg), Quantity(radius_deg, deg), order)
+    moc = MOC.from_cone(Longitude(ra_deg, deg), Latitude(dec_deg, deg), radius=Quantity(radius_deg, deg), max_depth=order)
     return "{" + ",".join(f"[{start},{stop})" for start, stop in moc.to_depth29_ranges.tolist()) + "}"
