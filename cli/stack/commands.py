@@ -8,7 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.stack.component import ComponentHealth, StackError
+from cli import migrate, topics
+from cli.errors import told_in_one_line
+from cli.stack.component import ComponentHealth
 from cli.stack.services import SERVICES, ServiceProcess
 from cli.stack.stack import Progress, Stack
 from shared.errors import InvalidInputError
@@ -23,12 +25,9 @@ def up(
     service: Annotated[list[str] | None, typer.Option("--service", help="Start only these; repeatable.")] = None,
 ) -> None:
     """Start Kafka, PostgreSQL, InfluxDB and the services; return when all are ready."""
-    # Imported here: they bring the database and Kafka layers, which `tocsin --help` can do without.
-    from cli.migrate import migrate
-    from cli.topics import apply
-
-    steps: Sequence[tuple[str, Preparation]] = (("topics", apply), ("migrations", migrate))
-    _or_exit(lambda: bring_up(Stack(), services=[] if only_stack else service, steps=steps, progress=_tell))
+    steps: Sequence[tuple[str, Preparation]] = (("topics", topics.apply), ("migrations", migrate.migrate))
+    with told_in_one_line():
+        bring_up(Stack(), services=[] if only_stack else service, steps=steps, progress=_tell)
 
 
 def down(
@@ -39,7 +38,8 @@ def down(
     stack = Stack()
     if purge and not yes:
         typer.confirm(f"Delete all topics, tables, measurements and blobs below {stack.directory}?", abort=True)
-    _or_exit(lambda: bring_down(stack, progress=_tell))
+    with told_in_one_line():
+        bring_down(stack, progress=_tell)
     if purge:
         delete_data(stack)
         _tell(f"deleted the data below {stack.directory}")
@@ -177,15 +177,6 @@ def _age(seconds: float | None) -> str:
         if seconds >= 2 * length_s:
             return f"{seconds / length_s:.0f} {unit} ago"
     return f"{seconds:.1f} s ago"
-
-
-def _or_exit(action: Callable[[], None]) -> None:
-    """Run it; what a person can mend is one message and exit code 1, not a traceback."""
-    try:
-        action()
-    except (StackError, InvalidInputError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2 if isinstance(error, InvalidInputError) else 1) from error
 
 
 def _tell(message: str) -> None:

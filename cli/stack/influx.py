@@ -57,6 +57,7 @@ class InfluxServer:
         self.process.stop(signal.SIGTERM)
 
     def health(self) -> ComponentHealth:
+        """Whether the process lives and answers `/ping`."""
         if (pid := self.process.pid) is None:
             return ComponentHealth(False, "not running")
         health = influx_health(self.address)

@@ -2,13 +2,13 @@
 
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from cli.stack.component import NotAvailableError, StackError
 from cli.stack.postgres import postgres_binaries
+from cli.stack.process import run_to_end
 
 
 @dataclass(frozen=True)
@@ -60,20 +60,12 @@ def install_missing(programs: Sequence[Program], progress: Callable[[str], None]
         return missing
     progress(f"missing: {reasons}. Installing them: {' '.join(install)}")
     try:
-        _run(["apt-get", "update", "--quiet"])
-        _run(install)
+        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        run_to_end(["apt-get", "update", "--quiet"], purpose="update the list of packages", environment=environment)
+        run_to_end(install, purpose=f"install {' '.join(packages)}", environment=environment)
     except StackError as error:
         progress(str(error))
     return tuple(program for program in missing if not program.is_here())
-
-
-def _run(command: list[str]) -> None:
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    done = subprocess.run(
-        command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise StackError(f"{' '.join(command)} failed:\n{(done.stdout + done.stderr).strip()[-2000:]}")
 
 
 if __name__ == "__main__":

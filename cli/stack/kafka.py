@@ -5,7 +5,6 @@ import hashlib
 import os
 import shutil
 import signal
-import subprocess
 import uuid
 from collections.abc import Mapping
 from importlib import resources
@@ -17,7 +16,7 @@ from confluent_kafka.admin import AdminClient
 
 from cli.stack.component import ComponentHealth, NotAvailableError, StackError
 from cli.stack.paths import local_directory
-from cli.stack.process import DetachedProcess, exclusive, remembered_port, write_atomically
+from cli.stack.process import DetachedProcess, exclusive, remembered_port, run_to_end, write_atomically
 from shared.settings import MAX_MESSAGE_BYTES
 
 START_DEADLINE_S = 60
@@ -83,6 +82,7 @@ class KafkaBroker:
         self.process.stop(signal.SIGTERM, deadline_s=STOP_DEADLINE_S)
 
     def health(self) -> ComponentHealth:
+        """Whether the process lives and answers."""
         if (pid := self.process.pid) is None:
             return ComponentHealth(False, "not running")
         health = kafka_health({"bootstrap.servers": self.address})
@@ -139,10 +139,12 @@ class KafkaBroker:
         if (self._directory / "data" / "meta.properties").exists():
             return
         cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        _run(
-            ["java", *JVM_FLAGS, "-cp", classpath, "kafka.tools.StorageTool", "format", "--standalone"]
-            # Joined by "=", because one id in 64 begins with a dash.
-            + [f"--cluster-id={cluster_id}", "--config", os.fspath(self._configuration)],
+        run_to_end(
+            [
+                *("java", *JVM_FLAGS, "-cp", classpath, "kafka.tools.StorageTool", "format", "--standalone"),
+                f"--cluster-id={cluster_id}",  # joined by "=": one id in 64 begins with a dash
+                *("--config", os.fspath(self._configuration)),
+            ],
             purpose="format Kafka's storage",
         )
 
@@ -171,15 +173,15 @@ def kafka_jars(directory: Path) -> Path:
         fetch = ["mvn", "--quiet", "--batch-mode", "--file", os.fspath(draft / "pom.xml")]
         fetch += ["dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={draft}"]
         try:
-            _run(fetch, purpose="fetch Kafka's jars")
+            run_to_end(fetch, purpose="fetch Kafka's jars")
         except StackError as error:
-            raise NotAvailableError(str(error)) from error
+            raise NotAvailableError(f"kafka: {error}") from error
         draft.rename(wanted)
     return wanted
 
 
 def kafka_health(client_config: Mapping[str, Any]) -> ComponentHealth:
-    """Ask any Kafka cluster for its metadata; `client_config` is librdkafka's, with SASL and TLS where it needs them."""
+    """Ask any Kafka cluster for its metadata; `client_config` is librdkafka's, with SASL and TLS where needed."""
     where = client_config["bootstrap.servers"]
     try:
         metadata = _admin(client_config).list_topics(timeout=3)
@@ -200,9 +202,3 @@ def _answers(admin: AdminClient) -> bool:
         return bool(admin.list_topics(timeout=0.5).brokers)
     except KafkaException:
         return False
-
-
-def _run(command: list[str], *, purpose: str) -> None:
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise StackError(f"kafka: could not {purpose}:\n{(done.stdout + done.stderr).strip()[-2000:]}")

@@ -52,6 +52,7 @@ class MockKafka:
         self.process.stop(signal.SIGTERM)
 
     def health(self) -> ComponentHealth:
+        """Whether it answers; says that it is not the real broker."""
         if self.process.pid is None:
             return ComponentHealth(False, "not running")
         health = kafka_health({"bootstrap.servers": self.address})

