@@ -1,0 +1,1 @@
+"""Measurements against peers and bare operations, side by side in one process run."""
