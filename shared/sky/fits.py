@@ -147,7 +147,9 @@ class _Gzip:
             except zlib.error as error:
                 raise InvalidSkyMapError("gzip stream", f"corrupt ({error})", "an intact gzip file") from error
             taken += more
-            self._at += len(piece) - len(self._inflate.unconsumed_tail) - len(self._inflate.unused_data)
+            # At the end of a member zlib may report what follows it as both unused and unconsumed.
+            left = self._inflate.unused_data if self._inflate.eof else self._inflate.unconsumed_tail
+            self._at += len(piece) - len(left)
             if self._inflate.eof:
                 if bytes(self._data[self._at : self._at + 2]) != GZIP_MAGIC:
                     break
