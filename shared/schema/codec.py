@@ -171,8 +171,9 @@ class _Source:
 @lru_cache(maxsize=32)
 def _parsed(text: bytes) -> _Source:
     try:
-        schema = parse_schema(json.loads(text))
-        cost = _cost(schema, {})
+        # Leniently, as fastavro's own reader: a default that does not fit its field matters to no one who reads.
+        schema = parse_schema(json.loads(text, object_hook=_without_hints), _ignore_default_error=True)
+        cost = _cost(schema, dict(_PRIMITIVES))
     except UndecodableRecordError:
         raise
     # fastavro answers a senseless schema with whatever exception its code runs into first.
@@ -253,6 +254,16 @@ def _decompressed(block: bytes, codec: bytes) -> bytes:
     return plain
 
 
+_PRIMITIVES = {name: _Cost(1, 0) for name in ("boolean", "int", "long", "float", "double", "bytes", "string")} | {
+    "null": _Cost(0, 1)
+}
+
+
+def _without_hints(values: dict[str, Any]) -> dict[str, Any]:
+    """A JSON object less the keys by which fastavro knows its own parsed schemas, and then trusts them."""
+    return {key: value for key, value in values.items() if not key.startswith("__")}
+
+
 def _cost(schema: Any, named: dict[str, _Cost | None]) -> _Cost:
     """What a value of `schema` (parsed) may cost, before any is read.
 
@@ -263,7 +274,7 @@ def _cost(schema: Any, named: dict[str, _Cost | None]) -> _Cost:
         stack frame per byte (fastavro then ends the process), a decimal time in the square of its length.
     """
     if isinstance(schema, str):
-        known = named.get(schema, _Cost(0, 1) if schema == "null" else _Cost(1, 0))
+        known = named[schema]
         if known is None:
             raise UndecodableRecordError("writer's schema", f"{schema} within itself", "no recursive record")
         return known

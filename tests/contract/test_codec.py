@@ -331,6 +331,16 @@ HOSTILE = {
     ),
     "fixed of 2^40 bytes": a_raw_container({"type": "fixed", "name": "F", "size": 2**40}, b"a"),
     "record within itself": a_raw_container(RECURSIVE, b"\x02" * 4_000_000 + b"\x00"),
+    "record within itself, said to be parsed": a_raw_container(
+        {
+            "type": "record",
+            "name": "Root",
+            "fields": [{"name": "again", "type": "Self"}],
+            "__fastavro_parsed": True,
+            "__named_schemas": {"Self": RECURSIVE},
+        },
+        b"\x02" * 4_000_000 + b"\x00",
+    ),
     "2^59 records from 60": a_raw_container(DOUBLING, b"\x00"),
     "decimal of a million digits": a_raw_container(
         {"type": "bytes", "logicalType": "decimal", "precision": 9, "scale": 2}, a_long(10**6) + b"\x7f" * 10**6
