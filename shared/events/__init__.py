@@ -1,0 +1,1 @@
+"""What happens, as Python sees it: the records that travel on topics."""

@@ -1,0 +1,1 @@
+"""The contracts in Python: schemas, topics, and records to bytes and back."""

@@ -57,8 +57,9 @@ def shape_of_hint(hint: Any) -> Any:
 
 def shape_of_schema(schema: Any, known: dict[str, Any]) -> Any:
     if isinstance(schema, list):
-        assert schema[0] == "null" and len(schema) == 2, "unions are null first, then one type"
-        return ("nullable", shape_of_schema(schema[1], known))
+        assert schema[0] == "null", "unions are null first"
+        (inner,) = schema[1:]
+        return ("nullable", shape_of_schema(inner, known))
     if isinstance(schema, str):
         return shape_of_schema(known[schema], known) if schema in known else schema
     if "logicalType" in schema:
@@ -162,4 +163,4 @@ def test_every_nullable_field_defaults_to_null(record: str, version: int) -> Non
     for part in records_in(schema_versions(record)[version]):
         for field in part["fields"]:
             if isinstance(field["type"], list):
-                assert field["type"][0] == "null" and field["default"] is None, field["name"]
+                assert (field["type"][0], field["default"]) == ("null", None), field["name"]
