@@ -198,8 +198,8 @@ def asyncapi_document() -> dict[str, Any]:
                 "dead_letter": {
                     "name": "dead_letter",
                     "title": "Dead letter",
-                    "summary": "A message that could not be handled: original bytes, key and headers, and the reason in "
-                    "further headers.",
+                    "summary": "A message that could not be handled: original bytes, key and headers, and the reason "
+                    "in further headers.",
                 },
             },
         },
