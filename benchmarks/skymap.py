@@ -1,14 +1,9 @@
-"""How fast a sky map is parsed and searched, beside the usual tools: ``python benchmarks/skymap.py [ALERT]``.
-
-Ours and theirs take turns in one process; medians and their ratios are printed.
-"""
+"""How fast a sky map is parsed and searched, beside the usual tools."""
 
 import io
-import statistics
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import astropy_healpix
 import fastavro
@@ -19,12 +14,14 @@ from astropy.units import deg
 from ligo.skymap.postprocess.util import find_greedy_credible_levels
 from mocpy import MOC
 
+from benchmarks.report import Row, interleaved_medians_s
 from services.gw_listener.alerts import read_alert
 from services.skymap_parser import domain
 from shared.sky import region
+from shared.sky.healpix import FloatArray
 from shared.sky.skymap import read_skymap
 
-DEFAULT_ALERT = Path(__file__).parents[1] / "samples" / "igwn" / "MS181101ab-preliminary.avro"
+ALERT = Path(__file__).parents[1] / "samples" / "igwn" / "MS181101ab-preliminary.avro"
 N_POINTS = 1_000_000
 
 
@@ -51,60 +48,46 @@ def ours(data: bytes) -> tuple[object, ...]:
     return region.most_probable_position_deg(sky_map), [r.area_deg2 for r in regions], [r.moc() for r in regions]
 
 
-def compare(name: str, mine: Callable[[], object], theirs: Callable[[], object], *, rounds: int, target: float) -> None:
-    """Print both medians and how many times faster ours is."""
-    times: tuple[list[float], list[float]] = ([], [])
-    for number in range(rounds + 3):
-        for function, taken in zip((mine, theirs), times, strict=True):
-            begin = time.perf_counter()
-            function()
-            if number >= 3:
-                taken.append(time.perf_counter() - begin)
-    a, b = (statistics.median(taken) * 1e3 for taken in times)
-    print(f"{name:<52} {a:9.3f} {b:9.3f} {b / a:7.2f}   >= {target}")
+def theirs_from_alert(alert: bytes) -> tuple[object, ...]:
+    record: Any = next(fastavro.reader(io.BytesIO(alert)))
+    return recipe(record["event"]["skymap"])
 
 
-def main(path: Path) -> None:
-    """Measure on one alert."""
-    alert_bytes = path.read_bytes()
-    data = read_alert(alert_bytes).skymap
-    if data is None:
-        raise SystemExit(f"{path} holds no sky map")
-    print(f"{path.name}: {len(data)} bytes of sky map")
-    print(f"{'':<52} {'ours ms':>9} {'theirs ms':>9} {'ratio':>7}   target")
-    compare("map bytes -> position, areas, MOCs", lambda: ours(data), lambda: recipe(data), rounds=40, target=2.5)
-    compare(
-        "alert bytes -> the same", lambda: ours(read_alert(alert_bytes).skymap or b""),
-        lambda: recipe(next(fastavro.reader(io.BytesIO(alert_bytes)))["event"]["skymap"]), rounds=40, target=2.5,
-    )  # fmt: skip
-    compare("  ... ours also writing MOC files and canonical map", lambda: domain.parse(data), lambda: recipe(data),
-            rounds=40, target=2.5)  # fmt: skip
+def measure() -> list[Row]:
+    """Return the comparisons."""
+    alert = ALERT.read_bytes()
+    data = read_alert(alert).skymap or b""
     rng = np.random.default_rng(1)
     ra, dec = rng.uniform(0, 360, N_POINTS), np.degrees(np.arcsin(rng.uniform(-1, 1, N_POINTS)))
     region_90 = region.credible_regions(read_skymap(data), (0.9,))[0]
     moc = region_90.moc()
-
-    def inside_by_mocpy() -> object:
-        return moc.contains_lonlat(Longitude(ra, deg), Latitude(dec, deg))
-
-    assert np.array_equal(region_90.contains(ra, dec), inside_by_mocpy())
-    compare(f"{N_POINTS} points in the 90 % region", lambda: region_90.contains(ra, dec), inside_by_mocpy,
-            rounds=9, target=1.0)  # fmt: skip
-    near_ra, near_dec = _points_near(moc)
-
-    def near_by_mocpy() -> object:
-        return moc.contains_lonlat(Longitude(near_ra, deg), Latitude(near_dec, deg))
-
-    compare(f"{N_POINTS} points, all near the region", lambda: region_90.contains(near_ra, near_dec), near_by_mocpy,
-            rounds=9, target=1.0)  # fmt: skip
-
-
-def _points_near(moc: MOC) -> tuple[np.ndarray, np.ndarray]:
     centre = moc.barycenter().icrs
-    rng = np.random.default_rng(2)
-    ra = (centre.ra.deg + rng.normal(0, 6, N_POINTS)) % 360
-    return ra, np.clip(centre.dec.deg + rng.normal(0, 6, N_POINTS), -90, 90)
+    near_ra = (centre.ra.deg + rng.normal(0, 6, N_POINTS)) % 360
+    near_dec = np.clip(centre.dec.deg + rng.normal(0, 6, N_POINTS), -90, 90)
+
+    def by_mocpy(lon: FloatArray, lat: FloatArray) -> Any:
+        return moc.contains_lonlat(Longitude(lon, deg), Latitude(lat, deg))
+
+    for lon, lat in ((ra, dec), (near_ra, near_dec)):
+        if not np.array_equal(region_90.contains(lon, lat), by_mocpy(lon, lat)):
+            raise AssertionError("ours and mocpy disagree; there is nothing to compare")
+    return [
+        _row("sky map to position, areas, MOCs", lambda: recipe(data), lambda: ours(data), 40, 2.5),
+        _row(
+            "alert to position, areas, MOCs",
+            lambda: theirs_from_alert(alert),
+            lambda: ours(read_alert(alert).skymap or b""),
+            40,
+            2.5,
+        ),
+        _row("sky map to the whole product with its files", lambda: recipe(data), lambda: domain.parse(data), 40, 2.5),
+        _row("10^6 points over the sky in the 90 % region", lambda: by_mocpy(ra, dec),
+             lambda: region_90.contains(ra, dec), 9, 1.0),
+        _row("10^6 points near the 90 % region", lambda: by_mocpy(near_ra, near_dec),
+             lambda: region_90.contains(near_ra, near_dec), 9, 1.0),
+    ]  # fmt: skip
 
 
-if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else DEFAULT_ALERT)
+def _row(what: str, theirs: Callable[[], object], mine: Callable[[], object], rounds: int, aim: float) -> Row:
+    their_s, our_s = interleaved_medians_s([theirs, mine], rounds=rounds)
+    return Row(what, f"{their_s * 1e3:.2f} ms", f"{our_s * 1e3:.2f} ms", their_s / our_s, f"at least {aim}")

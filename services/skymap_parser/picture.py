@@ -134,7 +134,7 @@ def _draw_close_up(axes: Axes, skymap: SkyMap, region_90: Region, peak: Position
 def _angle(value_deg: float) -> str:
     if value_deg >= 1:
         return f"{_rounded(value_deg)}°"
-    return f"{_rounded(value_deg * 60)}′" if value_deg * 60 >= 1 else f"{_rounded(value_deg * 3600)}″"
+    return f"{_rounded(value_deg * 60)} arcmin" if value_deg * 60 >= 1 else f"{_rounded(value_deg * 3600)} arcsec"
 
 
 def _paint(axes: Axes, x: FloatArray, y: FloatArray, density: FloatArray, level: FloatArray) -> None:

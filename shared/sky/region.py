@@ -15,8 +15,6 @@ from typing import Any
 
 import cdshealpix
 import numpy as np
-from astropy.coordinates import Latitude, Longitude
-from astropy.units import Quantity, deg
 from mocpy import MOC
 from numpy.typing import ArrayLike, NDArray
 
@@ -219,8 +217,6 @@ def _probability_below(skymap: SkyMap, edge: Int64Array) -> FloatArray:
 
 
 _CELLS_AROUND_CONE = 4_000
-_MAX_CONE_ORDER = healpix.MAX_ORDER - 2
-# cdshealpix looks two orders deeper than it is asked for.
 
 
 def probability_in_cone(skymap: SkyMap, *, ra_deg: float, dec_deg: float, radius_deg: float) -> float:
@@ -248,18 +244,40 @@ def probability_in_cone(skymap: SkyMap, *, ra_deg: float, dec_deg: float, radius
 
 
 def _in_small_cone(skymap: SkyMap, ra_deg: float, dec_deg: float, radius_deg: float) -> float:
-    radius = np.radians(radius_deg)
+    lon, lat, radius = np.radians(ra_deg), np.radians(dec_deg), np.radians(radius_deg)
     finest = np.log2(np.sqrt(np.pi / 3) * _CELLS_AROUND_CONE / (2 * np.pi * np.sin(radius)))
-    order = int(np.clip(np.ceil(finest), 0, _MAX_CONE_ORDER))
-    lon, lat = Longitude(ra_deg, deg), Latitude(dec_deg, deg)
-    ipix, depth, whole = cdshealpix.cone_search(lon, lat, Quantity(radius_deg, deg), order)
-    start = ipix.astype(np.int64) << 2 * (healpix.MAX_ORDER - depth.astype(np.int64))
-    probability = _interval_probabilities(skymap, start, start + healpix.cell_size(depth))
-    edge = np.flatnonzero(whole == 0)
-    if len(edge):
-        corner_lon, corner_lat = cdshealpix.vertices(ipix[edge], depth[edge])
-        probability[edge] *= _part_inside(radius - _separation(lon.rad, lat.rad, corner_lon.rad, corner_lat.rad))
-    return float(probability.sum())
+    order = int(np.clip(np.ceil(finest), 0, healpix.MAX_ORDER))
+    # Not cdshealpix.cone_search: 0.9 takes a cell for wholly inside when the cone has the same centre, and is wrong
+    # by a quarter for 30 deg around RA 0, Dec 0.
+    whole: list[tuple[Int64Array, int]] = []
+    ipix = np.arange(12)
+    for level in range(order + 1):
+        if level > 0:
+            ipix = (4 * ipix[:, np.newaxis] + np.arange(4)).ravel()
+        centre_lon, centre_lat = cdshealpix.healpix_to_lonlat(ipix.astype(np.uint64), level)
+        distance = _separation(lon, lat, centre_lon.rad, centre_lat.rad)
+        reach = _reach(level)
+        whole.append((ipix[distance + reach <= radius], level))
+        ipix = ipix[np.abs(distance - radius) < reach]
+    probability = sum(float(_cell_probabilities(skymap, inside, level).sum()) for inside, level in whole)
+    if len(ipix):
+        corner_lon, corner_lat = cdshealpix.vertices(ipix.astype(np.uint64), order)
+        part = _part_inside(radius - _separation(lon, lat, corner_lon.rad, corner_lat.rad))
+        probability += float((_cell_probabilities(skymap, ipix, order) * part).sum())
+    return probability
+
+
+def _cell_probabilities(skymap: SkyMap, ipix: Int64Array, order: int) -> FloatArray:
+    start = ipix << 2 * (healpix.MAX_ORDER - order)
+    return _interval_probabilities(skymap, start, start + healpix.cell_size(order))
+
+
+def _reach(order: int) -> float:
+    """Longest way from a cell's centre to its corner, in radians: of the cells where equator and pole meet."""
+    nside = 1 << order
+    lon, sin_lat, corner_sin_lat = np.pi / (4 * nside), 2 / 3, 1 - (1 - 1 / nside) ** 2 / 3
+    reach = _separation(0.0, float(np.arcsin(corner_sin_lat)), np.array(lon), np.array(np.arcsin(sin_lat)))
+    return float(reach) * (1 + 1e-9)
 
 
 def _part_inside(height: FloatArray) -> FloatArray:

@@ -2,10 +2,10 @@
 
 import io
 import warnings
+from pathlib import Path
 
 import astropy_healpix as ah
 import healpy
-import ligo.skymap.distance
 import numpy as np
 import pytest
 from astropy.coordinates import Latitude, Longitude
@@ -13,8 +13,6 @@ from astropy.table import Table
 from astropy.units import deg
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ligo.skymap.io import read_sky_map
-from ligo.skymap.postprocess.util import find_greedy_credible_levels
 from mocpy import MOC
 
 from services.gw_listener.alerts import read_alert
@@ -24,6 +22,13 @@ from shared.sky.healpix import Intervals
 from shared.sky.skymap import SkyMap, read_skymap, write_skymap
 from tests.support.data import SAMPLES
 from tests.support.skymaps import a_flat_map, a_multiorder_map, an_explicit_map, some_maps
+
+with warnings.catch_warnings():
+    # ligo.skymap 2.5 documents its ufuncs in a way that numpy 2.4 deprecates.
+    warnings.simplefilter("ignore", DeprecationWarning)
+    import ligo.skymap.distance
+    from ligo.skymap.io import read_sky_map
+    from ligo.skymap.postprocess.util import find_greedy_credible_levels
 
 MAPS = {
     **some_maps(),
@@ -77,11 +82,10 @@ def test_regions_are_those_of_mocpy(sky_map: SkyMap) -> None:
         assert ours.area_deg2 == pytest.approx(theirs.sky_fraction * 4 * np.pi * (180 / np.pi) ** 2, rel=1e-12)
 
 
-def test_region_files_are_read_by_mocpy(sky_map: SkyMap, tmp_path: object) -> None:
+def test_region_files_are_read_by_mocpy(sky_map: SkyMap, tmp_path: Path) -> None:
     ours = region.credible_regions(sky_map, LEVELS)[1]
-    path = f"{tmp_path}/region.fits"
-    with open(path, "wb") as stream:
-        stream.write(ours.to_fits())
+    path = tmp_path / "region.fits"
+    path.write_bytes(ours.to_fits())
 
     theirs = MOC.load(path, format="fits")
 
