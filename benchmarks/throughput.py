@@ -93,7 +93,9 @@ def _bare_rate(system: System, number: int) -> float:
             messages = consumer.consume(min(BATCH, MESSAGES - done), timeout=10)
             began = began or time.perf_counter()
             for message in messages:
-                cursor.execute(f"{INSERT.replace('small', 'bench.small')} (%s, %s)", (uuid.uuid4(), str(message.offset())))
+                cursor.execute(
+                    f"{INSERT.replace('small', 'bench.small')} (%s, %s)", (uuid.uuid4(), str(message.offset()))
+                )
             connection.commit()
             consumer.commit(asynchronous=False)
             done += len(messages)

@@ -21,13 +21,19 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
-from services.gw_listener import container
 from shared.errors import InvalidInputError
 from shared.events.gw import AlertType, ExternalCoinc, GwEvent, MchirpSource, RawFormat, SupereventKind
 from shared.events.ids import event_id
+from shared.schema.codec import MAGIC, read_container
 
 MAX_ALERT_BYTES = 32 * 1024 * 1024
 # Four times the largest message of any alert topic (8 MiB), for what SCiMMA offloads to HTTP.
+
+MAX_VALUES = 100_000
+# In a JSON alert, whose values cost far more than their bytes; one of today has about sixty.
+
+MAX_DEPTH = 64
+# An alert of today nests six deep.
 
 MAX_TEXT_CHARACTERS = 4096
 # The longest known text is a URL.
@@ -97,9 +103,9 @@ def read_alert(data: bytes) -> UpstreamAlert:
     """
     if len(data) > MAX_ALERT_BYTES:
         raise InvalidInputError("alert", f"{len(data)} bytes", f"at most {MAX_ALERT_BYTES} bytes")
-    if data.startswith(container.MAGIC):
-        schema, content = container.read_container(data, max_bytes=MAX_ALERT_BYTES)
-        return alert_from_content(content, raw_format=RawFormat.AVRO, upstream_schema=schema)
+    if data.startswith(MAGIC):
+        container = read_container(data, max_bytes=MAX_ALERT_BYTES)
+        return alert_from_content(container.records, raw_format=RawFormat.AVRO, upstream_schema=container.writer_name)
     if data[:64].removeprefix(b"\xef\xbb\xbf").lstrip()[:1] in (b"{", b"["):
         return alert_from_content(_from_json(data), raw_format=RawFormat.JSON)
     raise InvalidInputError("alert", data[:16] or "empty", "an Avro object container or a JSON object")
@@ -352,8 +358,8 @@ def _shown(value: object) -> object:
 def _from_json(data: bytes) -> object:
     # One byte, `[`, becomes a list of sixty. Base64, of which an alert mostly consists, has none of these marks.
     values = sum(data.count(mark) for mark in (b",", b"[", b"{"))
-    if values > container.MAX_VALUES:
-        raise InvalidInputError("alert", f"{values} values", f"at most {container.MAX_VALUES} values")
+    if values > MAX_VALUES:
+        raise InvalidInputError("alert", f"{values} values", f"at most {MAX_VALUES} values")
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as exc:
@@ -370,8 +376,8 @@ def _kept(unknown: dict[str, Any]) -> dict[str, Any]:
 
 def _json_able(value: object, depth: int = 0) -> Any:
     """`value` with digests for long contents, and spelt-out what JSON (or PostgreSQL's JSON) cannot say."""
-    if depth > container.MAX_DEPTH:
-        raise InvalidInputError("alert", "unknown fields too deep", f"at most {container.MAX_DEPTH} levels")
+    if depth > MAX_DEPTH:
+        raise InvalidInputError("alert", "unknown fields too deep", f"at most {MAX_DEPTH} levels")
     match value:
         case dict():
             return {_clean(key): _json_able(inner, depth + 1) for key, inner in value.items()}

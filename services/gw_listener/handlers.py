@@ -54,9 +54,7 @@ class AlertReceiver:
         raw = await self._keep(data, "application/octet-stream")
         alert = read_alert(data)
         raw = raw.model_copy(update={"media_type": _RAW_MEDIA_TYPES.get(alert.raw_format, raw.media_type)})
-        skymap, combined = await asyncio.gather(
-            self._keep_map(alert.skymap), self._keep_map(alert.combined_skymap)
-        )
+        skymap, combined = await asyncio.gather(self._keep_map(alert.skymap), self._keep_map(alert.combined_skymap))
         event_id = content_id(alert)
         reception = Reception(
             alert=alert,

@@ -46,9 +46,7 @@ class SkymapStore:
 
     def supersede(self, superevent_id: str) -> None:
         """Note that maps of a newer alert follow."""
-        self._work.write(
-            "UPDATE skymaps SET is_current = false WHERE superevent_id = $1 AND is_current", superevent_id
-        )
+        self._work.write("UPDATE skymaps SET is_current = false WHERE superevent_id = $1 AND is_current", superevent_id)
 
     async def withdraw(self, superevent_id: str) -> list[MapKind]:
         """Mark every map of a superevent as withdrawn; return their kinds."""

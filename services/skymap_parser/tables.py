@@ -41,11 +41,20 @@ skymap_cells = sa.Table(
         "event_id", pg.UUID, sa.ForeignKey(skymaps.c.event_id, ondelete="CASCADE"), primary_key=True, nullable=False
     ),
     sa.Column("part", sa.Integer, primary_key=True, autoincrement=False),
-    sa.Column("cells", pg.INT8RANGE, nullable=False, comment="HEALPix nested order-29 indices from the first to the last cell."),
-    sa.Column("starts", pg.ARRAY(sa.BigInteger), nullable=False, comment="First order-29 index of each cell, ascending."),
+    sa.Column(
+        "cells",
+        pg.INT8RANGE,
+        nullable=False,
+        comment="HEALPix nested order-29 indices from the first to the last cell.",
+    ),
+    sa.Column(
+        "starts", pg.ARRAY(sa.BigInteger), nullable=False, comment="First order-29 index of each cell, ascending."
+    ),
     sa.Column("stops", pg.ARRAY(sa.BigInteger), nullable=False, comment="One past the last index of each cell."),
     sa.Column("probdensity", pg.ARRAY(sa.Double), nullable=False, comment="Per steradian."),
-    sa.Column("credible_level", pg.ARRAY(sa.REAL), nullable=False, comment="Of the smallest region with the cell in it."),
+    sa.Column(
+        "credible_level", pg.ARRAY(sa.REAL), nullable=False, comment="Of the smallest region with the cell in it."
+    ),
     sa.Index("ix_skymap_cells_cells", "cells", postgresql_using="gist"),
     comment=(
         "The cells of every map, some dozens a row: a position meets one row of each map, by index, and rows stay"

@@ -32,7 +32,7 @@ MAX_CONTAINER_BYTES = 8 * 2**20
 MAX_ENCODED_BYTES = MAX_CONTAINER_BYTES - 64 * 2**10
 # The broker counts key, headers and batch framing too; a message it refuses would block the outbox.
 
-_MAGIC = b"Obj\x01"
+MAGIC = b"Obj\x01"
 _SYNC_LENGTH = 16
 _MAX_SCHEMA_BYTES = 128 * 2**10
 # Ours take 8 kB and the IGWN's 4 kB; every cached one stays in memory.
@@ -111,16 +111,16 @@ def decode_all(data: bytes, model: type[E]) -> list[E]:
     return events
 
 
-def read_container(data: bytes) -> Container:
+def read_container(data: bytes, *, max_bytes: int = MAX_CONTAINER_BYTES) -> Container:
     """Whatever the container holds, by its writer's schema alone.
 
     Raises
     ------
     UndecodableRecordError
-        When `data` is not a sound container of at most 8 MiB.
+        When `data` is not a sound container of at most `max_bytes`, deflated blocks counted as they unfold.
     """
-    source, codec, sync, start = _open(data)
-    return Container(source.name, list(_records(data, start, source, None, codec, sync)))
+    source, codec, sync, start = _open(data, max_bytes)
+    return Container(source.name, list(_records(data, start, source, None, codec, sync, max_bytes)))
 
 
 def decode_any(data: bytes) -> list[Any]:
@@ -145,7 +145,7 @@ def _writer(record: str) -> _Writer:
     # split, and a marker made from the schema lets the same event give the same bytes.
     sync = md5(text, usedforsecurity=False).digest()
     metadata = b"".join(_bytes(part) for part in (b"avro.codec", b"null", b"avro.schema", text))
-    return _Writer(_parsed(text).schema, _MAGIC + _long(2) + metadata + _long(0) + sync, sync)
+    return _Writer(_parsed(text).schema, MAGIC + _long(2) + metadata + _long(0) + sync, sync)
 
 
 @dataclass(frozen=True)
@@ -182,13 +182,13 @@ def _parsed(text: bytes) -> _Source:
     return _Source(schema, schema.get("name", "") if isinstance(schema, dict) else "", cost)
 
 
-def _open(data: bytes) -> tuple[_Source, bytes, bytes, int]:
+def _open(data: bytes, max_bytes: int = MAX_CONTAINER_BYTES) -> tuple[_Source, bytes, bytes, int]:
     """Writer's schema, codec, sync marker and the position of the first block."""
-    if len(data) > MAX_CONTAINER_BYTES:
-        raise UndecodableRecordError("container", f"{len(data)} bytes", f"at most {MAX_CONTAINER_BYTES} bytes")
-    if not data.startswith(_MAGIC):
-        raise UndecodableRecordError("container", data[:16], f"an Avro object container, which begins with {_MAGIC!r}")
-    position = len(_MAGIC)
+    if len(data) > max_bytes:
+        raise UndecodableRecordError("container", f"{len(data)} bytes", f"at most {max_bytes} bytes")
+    if not data.startswith(MAGIC):
+        raise UndecodableRecordError("container", data[:16], f"an Avro object container, which begins with {MAGIC!r}")
+    position = len(MAGIC)
     metadata = {}
     while True:
         count, position = _read_long(data, position)
@@ -210,7 +210,13 @@ def _open(data: bytes) -> tuple[_Source, bytes, bytes, int]:
 
 
 def _records(
-    data: bytes, position: int, source: _Source, reader: AvroSchema | None, codec: bytes, sync: bytes
+    data: bytes,
+    position: int,
+    source: _Source,
+    reader: AvroSchema | None,
+    codec: bytes,
+    sync: bytes,
+    max_bytes: int = MAX_CONTAINER_BYTES,
 ) -> Iterator[Any]:
     schema, cost = source.schema, source.cost
     resolved_to = None if reader is schema else reader
@@ -221,7 +227,7 @@ def _records(
         if data[position : position + _SYNC_LENGTH] != sync or len(sync) != _SYNC_LENGTH:
             raise UndecodableRecordError("sync marker", data[position : position + _SYNC_LENGTH], repr(sync))
         position += _SYNC_LENGTH
-        plain = _decompressed(block, codec)
+        plain = _decompressed(block, codec, max_bytes)
         if not 0 < count <= max(len(plain), 1):
             raise UndecodableRecordError("records in block", count, f"1 to {len(plain)} in its {len(plain)} bytes")
         left -= count * max(cost.fixed, 1) + int(cost.per_byte * len(plain))
@@ -239,18 +245,18 @@ def _records(
             raise UndecodableRecordError("block", f"{count} records and more bytes", "records to its end")
 
 
-def _decompressed(block: bytes, codec: bytes) -> bytes:
+def _decompressed(block: bytes, codec: bytes, max_bytes: int) -> bytes:
     if codec == b"null":
         return block
     if codec != b"deflate":
         raise UndecodableRecordError("avro.codec", codec, "null or deflate")
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
-        plain = inflater.decompress(block, MAX_CONTAINER_BYTES)
+        plain = inflater.decompress(block, max_bytes)
     except zlib.error as exc:
         raise UndecodableRecordError("block", str(exc), "deflated data") from exc
     if not inflater.eof:
-        raise UndecodableRecordError("block", "cut or too long", f"at most {MAX_CONTAINER_BYTES} bytes inflated")
+        raise UndecodableRecordError("block", "cut or too long", f"at most {max_bytes} bytes inflated")
     return plain
 
 
@@ -340,5 +346,9 @@ def _read_bytes(data: bytes, position: int) -> tuple[bytes, int]:
     length, position = _read_long(data, position)
     end = position + length
     if not position <= end <= len(data):
-        raise UndecodableRecordError("container", f"{length} bytes at byte {position}", "a length within the data")
+        raise UndecodableRecordError(
+            "container",
+            f"{length} bytes announced at byte {position}, {len(data) - position} there",
+            "a whole container",
+        )
     return data[position:end], end

@@ -175,12 +175,16 @@ def test_a_truncated_avro_alert_is_refused_wherever_it_is_cut(size: int) -> None
         read_alert(whole[:size])
 
 
-def test_a_cut_inside_the_sky_map_names_the_sky_map() -> None:
-    """The block still promises its length, so only the writer's own cut, inside the block, gets this far."""
-    data = container(alert_schema(), body_of(skymap=a_skymap())[:2000])
+def test_a_truncated_alert_is_told_by_how_much_is_missing() -> None:
+    whole = an_alert(event=an_event(skymap=a_skymap()))
 
-    with pytest.raises(InvalidInputError, match=r"^event\.skymap is 8640 bytes long; expected at most the \d+ bytes"):
-        read_alert(data)
+    # Behind the block's content only the sync marker, 16 bytes, follows.
+    with pytest.raises(
+        InvalidInputError, match=r"^container is (\d+) bytes announced at byte \d+, \d+ there"
+    ) as refusal:
+        read_alert(whole[: -16 - 500])
+    announced, there = (int(refusal.value.value.split()[index]) for index in (0, -2))
+    assert announced - there == 500
 
 
 @pytest.mark.parametrize("schema", ["string", "long", {"type": "array", "items": "int"}])
