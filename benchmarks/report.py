@@ -37,7 +37,8 @@ def machine() -> str:
         platform.processor(),
     )
     memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return f"{os.cpu_count()} cores of {model}, {memory_gib:.0f} GiB, {platform.system()}, Python {platform.python_version()}"
+    system = f"{platform.system()}, Python {platform.python_version()}"
+    return f"{os.cpu_count()} cores of {model}, {memory_gib:.0f} GiB, {system}"
 
 
 def interleaved_medians_s(actions: Sequence[Callable[[], object]], *, rounds: int, warm_up: int = 3) -> list[float]:

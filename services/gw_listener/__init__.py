@@ -1,0 +1,1 @@
+"""Hears gravitational-wave alerts, keeps them, announces each once on `gw.alerts`."""

@@ -39,7 +39,7 @@ class FileFeed:
             metrics.LAST_HEARTBEAT.labels(self._source.name).set(time.time())
             await asyncio.sleep(self._source.poll_interval_s)
 
-    async def done(self, message: Message) -> None:
+    async def done(self, message: Message) -> None:  # noqa: ARG002 - the file in hand says more than its message
         file = self._in_hand
         assert file is not None
         with translated_errors():

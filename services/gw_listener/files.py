@@ -35,7 +35,7 @@ class FileAlert:
             When it cannot be read, or has changed since it was found.
         """
         try:
-            with open(self.path, "rb") as file:
+            with Path(self.path).open("rb") as file:
                 data = file.read(min(self.size, MAX_ALERT_BYTES) + 1)
         except OSError as exc:
             raise TransientError(f"Alert file {self.path}: {exc.strerror}") from exc

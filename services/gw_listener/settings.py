@@ -11,7 +11,7 @@ NAME = "gw_listener"
 
 
 class GwListenerSection(Section):
-    """TOCSIN_GW_LISTENER__…"""
+    """Where alerts come from and which are wanted."""
 
     sources: tuple[Source, ...] = Field(
         (), description="Where alerts come from; without any, the topic igwn.gwalert of the project's own broker."

@@ -1,0 +1,1 @@
+"""Parses the sky maps of alerts and announces what they say on `gw.skymaps`."""

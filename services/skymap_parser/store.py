@@ -52,7 +52,8 @@ class SkymapStore:
         """Mark every map of a superevent as withdrawn; return their kinds."""
         rows = await self._work.fetch(
             "WITH withdrawn AS (UPDATE skymaps SET state = 'WITHDRAWN', is_current = false WHERE superevent_id = $1"
-            " AND state = 'AVAILABLE' RETURNING map_kind) SELECT DISTINCT map_kind FROM withdrawn ORDER BY map_kind DESC",
+            " AND state = 'AVAILABLE' RETURNING map_kind)"
+            " SELECT DISTINCT map_kind FROM withdrawn ORDER BY map_kind DESC",
             superevent_id,
         )
         return [MapKind(row["map_kind"]) for row in rows]
