@@ -87,6 +87,7 @@ class FolderWatch:
         elif place.exists():
             yield place
         elif glob.has_magic(str(place)):
-            yield from map(Path, glob.iglob(str(place), recursive=True))
+            # Path.glob takes no absolute patterns.
+            yield from map(Path, glob.iglob(str(place), recursive=True))  # noqa: PTH207
         else:
             raise TransientError(f"Alert files: {place} is not there")
