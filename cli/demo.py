@@ -100,12 +100,16 @@ def _wait_for(alerts: dict[Path, UpstreamAlert]) -> list[dict[str, Any]]:
         if seen == (len(ids), expected_maps, expected_maps):
             return rows
         time.sleep(0.2)
-    raise DemoFailedError(f"not everything arrived within {DEADLINE_S:.0f} s; look at `tocsin status` and `tocsin dlq list`")
+    raise DemoFailedError(
+        f"not everything arrived within {DEADLINE_S:.0f} s; look at `tocsin status` and `tocsin dlq list`"
+    )
 
 
 def _summarise(rows: list[dict[str, Any]]) -> None:
     _heading("What came in, and what was computed")
-    _say(f"  {'superevent':<11} {'alert':<13} {'map':<9} {'RA, Dec (deg)':<19} {'50 %, 90 % (deg2)':<19} {'distance (Mpc)':<15} s")
+    _say(
+        f"  {'superevent':<11} {'alert':<13} {'map':<9} {'RA, Dec (deg)':<19} {'50 %, 90 % (deg2)':<19} {'distance (Mpc)':<15} s"
+    )
     for row in rows:
         _say("  " + _line(row))
     _heading("Which topics carry it")

@@ -1,36 +1,73 @@
 """`tocsin`: everything an operator types."""
 
+import sys
+from collections.abc import Iterable
+from importlib import import_module
+from typing import NamedTuple
+
 import typer
-
-from cli import demo, dlq, migrate, replay, skymaps, tail, topics
-from cli.skymap import skymap
-from cli.stack.commands import down, status, up
-from cli.superevent import superevent
-
-app = typer.Typer(
-    name="tocsin",
-    help="Tocsin: an observatory's alarm bell and engine room for multi-messenger astronomy.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
 
 SYSTEM, EVENTS, SCIENCE = "The system on this machine", "Events", "Science"
 
-app.command(rich_help_panel=SYSTEM)(up)
-app.command(rich_help_panel=SYSTEM)(down)
-app.command(rich_help_panel=SYSTEM)(status)
-app.command(rich_help_panel=SYSTEM)(demo.demo)
-app.command("migrate", rich_help_panel=SYSTEM)(migrate.migrate_command)
-app.command(rich_help_panel=EVENTS)(topics.topics)
-app.command(rich_help_panel=EVENTS)(tail.tail)
-app.command(rich_help_panel=EVENTS)(replay.replay)
-app.add_typer(dlq.app, name="dlq", rich_help_panel=EVENTS)
-app.command(rich_help_panel=SCIENCE)(skymap)
-app.command(rich_help_panel=SCIENCE)(superevent)
-app.command(rich_help_panel=SCIENCE)(skymaps.skymaps)
+
+class _Command(NamedTuple):
+    module: str
+    function: str
+    panel: str
+
+
+COMMANDS = {
+    "up": _Command("cli.stack.commands", "up", SYSTEM),
+    "down": _Command("cli.stack.commands", "down", SYSTEM),
+    "status": _Command("cli.stack.commands", "status", SYSTEM),
+    "demo": _Command("cli.demo", "demo", SYSTEM),
+    "migrate": _Command("cli.migrate", "migrate_command", SYSTEM),
+    "topics": _Command("cli.topics", "topics", EVENTS),
+    "tail": _Command("cli.tail", "tail", EVENTS),
+    "replay": _Command("cli.replay", "replay", EVENTS),
+    "dlq": _Command("cli.dlq", "app", EVENTS),
+    "skymap": _Command("cli.skymap", "skymap", SCIENCE),
+    "superevent": _Command("cli.superevent", "superevent", SCIENCE),
+    "skymaps": _Command("cli.skymaps", "skymaps", SCIENCE),
+}
+
+
+def build(names: Iterable[str] = COMMANDS) -> typer.Typer:
+    """Return the command line with the named commands.
+
+    Only their modules are imported: a service's image has not what every command needs, and nobody waits for
+    astronomy before `tocsin status`.
+    """
+    app = typer.Typer(
+        name="tocsin", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, callback=_tocsin
+    )
+    for name in names:
+        command = COMMANDS[name]
+        try:
+            found = getattr(import_module(command.module), command.function)
+        except ModuleNotFoundError as error:
+            found = _unavailable(name, error)
+        if isinstance(found, typer.Typer):
+            app.add_typer(found, name=name, rich_help_panel=command.panel)
+        else:
+            app.command(name, rich_help_panel=command.panel)(found)
+    return app
 
 
 def main() -> None:
     """Run the command line."""
-    app()
+    asked = sys.argv[1:2]
+    build(asked if asked and asked[0] in COMMANDS else COMMANDS)()
+
+
+def _tocsin() -> None:
+    """Tocsin: an observatory's alarm bell and engine room for multi-messenger astronomy."""
+
+
+def _unavailable(name: str, error: ModuleNotFoundError) -> object:
+    def missing() -> None:
+        """Not available here: a Python package is missing."""
+        typer.echo(f"error: `tocsin {name}` needs {error.name}; install Tocsin with all its extras", err=True)
+        raise typer.Exit(1)
+
+    return missing

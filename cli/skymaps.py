@@ -40,7 +40,9 @@ def skymaps(
         typer.echo(json.dumps(rows, indent=2))
         return
     for row in rows:
-        facts = [f"{row['superevent_id']:<12} {row['map_kind']:<8} {row['alert_type']:<12} 90 %: {row['area_90_deg2']:.1f} deg2"]
+        facts = [
+            f"{row['superevent_id']:<12} {row['map_kind']:<8} {row['alert_type']:<12} 90 %: {row['area_90_deg2']:.1f} deg2"
+        ]
         if "credible_level" in row:
             facts.append(f"credible level {row['credible_level']:.4f}, {row['probdensity']:.4g} /sr")
         if "probability" in row:
@@ -77,5 +79,7 @@ def _cone(ra_deg: float, dec_deg: float, radius_deg: float) -> str:
         raise InvalidInputError("--cone", f"a radius of {radius_deg}", "more than 0 and at most 180 degrees")
     # A cell of order k is about 58.6 / 2^k degrees wide.
     order = min(29, max(0, math.ceil(math.log2(58.6 * CELLS_ACROSS / (2 * radius_deg)))))
-    moc = MOC.from_cone(Longitude(ra_deg, deg), Latitude(dec_deg, deg), radius=Quantity(radius_deg, deg), max_depth=order)
+    moc = MOC.from_cone(
+        Longitude(ra_deg, deg), Latitude(dec_deg, deg), radius=Quantity(radius_deg, deg), max_depth=order
+    )
     return "{" + ",".join(f"[{start},{stop})" for start, stop in moc.to_depth29_ranges.tolist()) + "}"
