@@ -43,14 +43,15 @@ def build(names: Iterable[str] = COMMANDS) -> typer.Typer:
     )
     for name in names:
         command = COMMANDS[name]
+        settings: dict[str, bool] = {}
         try:
             found = getattr(import_module(command.module), command.function)
         except ModuleNotFoundError as error:
-            found = _unavailable(name, error)
+            found, settings = _unavailable(name, error), {"allow_extra_args": True, "ignore_unknown_options": True}
         if isinstance(found, typer.Typer):
             app.add_typer(found, name=name, rich_help_panel=command.panel)
         else:
-            app.command(name, rich_help_panel=command.panel)(found)
+            app.command(name, rich_help_panel=command.panel, context_settings=settings)(found)
     return app
 
 
