@@ -1,17 +1,30 @@
-"""Reference pages that are computed from `schemas/` and from nothing else: `python -m cli.docs`."""
+"""Reference pages, computed from `schemas/`, the settings and the metrics alone: `python -m cli.docs`."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from enum import Enum
 from pathlib import Path
-from typing import Any
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import yaml
+from prometheus_client.metrics import MetricWrapperBase
+from pydantic import BaseModel, SecretStr
+from pydantic.fields import FieldInfo
 
+from cli.stack.paths import DIRECTORY_VARIABLE
+from services.gw_listener.settings import GwListenerSettings
+from services.gw_listener.sources import FilesSource, GcnSource, KafkaSource, ScimmaSource
+from services.skymap_parser.settings import SkymapParserSettings
+from shared.observability import metrics
 from shared.schema.records import SCHEMAS, AvroSchema, named_types, newest_schema, schema_versions
 from shared.schema.topics import Topic, dead_letter_topics, load_topics
+from shared.settings import Section, ServiceSettings
 
 REFERENCE = SCHEMAS.parent / "docs" / "reference"
 NOTICE = "Made from schemas/ by `make docs`; edit there."
+SETTINGS_NOTICE = "Made from the settings' classes by `make docs`; edit there."
+METRICS_NOTICE = "Made from shared/observability/metrics.py by `make docs`; edit there."
 
 MAX_EXAMPLE_CHARACTERS = 160
 # Coverage maps in ASCII run to kilobytes; the page shows how they begin, the example file has them whole.
@@ -29,7 +42,22 @@ def asyncapi_page() -> str:
     return f"# {NOTICE}\n" + yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120)
 
 
-PAGES: Mapping[str, Callable[[], str]] = {"topics.md": topics_page, "asyncapi.yaml": asyncapi_page}
+def settings_page() -> str:
+    """Every setting with its variable, default and meaning, in Markdown."""
+    return "\n".join(_settings_lines()) + "\n"
+
+
+def metrics_page() -> str:
+    """Every metric of the event runtime as Prometheus shows it, in Markdown."""
+    return "\n".join(_metrics_lines()) + "\n"
+
+
+PAGES: Mapping[str, Callable[[], str]] = {
+    "topics.md": topics_page,
+    "asyncapi.yaml": asyncapi_page,
+    "settings.md": settings_page,
+    "metrics.md": metrics_page,
+}
 
 
 # --- Markdown
@@ -160,6 +188,168 @@ def _code(text: str | None) -> str:
 def _headers() -> dict[str, dict[str, Any]]:
     headers: dict[str, dict[str, Any]] = yaml.safe_load((SCHEMAS / "headers.yaml").read_text("utf-8"))
     return headers
+
+
+# --- Settings
+
+SETTINGS: Mapping[str, type[ServiceSettings]] = {
+    "gw_listener": GwListenerSettings,
+    "skymap_parser": SkymapParserSettings,
+}
+SOURCES: tuple[type[Section], ...] = (ScimmaSource, GcnSource, KafkaSource, FilesSource)
+ENVIRONMENT_PREFIX = str(ServiceSettings.model_config["env_prefix"])
+ENVIRONMENT_SEPARATOR = str(ServiceSettings.model_config["env_nested_delimiter"])
+
+
+def _settings_lines() -> Iterator[str]:
+    yield f"""# Settings
+
+<!-- {SETTINGS_NOTICE} -->
+
+A service reads its settings once, when it starts: from the environment, then from the YAML file that `TOCSIN_CONFIG`
+names. The environment wins. In the file the levels are nested and the names are in lower case:
+
+```yaml
+kafka:
+  bootstrap_servers: 127.0.0.1:9092    # {ENVIRONMENT_PREFIX}KAFKA{ENVIRONMENT_SEPARATOR}BOOTSTRAP_SERVERS
+```
+
+Lists and sets are JSON in the environment: `TOCSIN_GW_LISTENER__FILTER__KINDS='["REAL"]'`.
+Inside a section an unknown name is an error.
+
+`{DIRECTORY_VARIABLE}` is read by the `tocsin` command alone: the folder of the local stack, `.local/` without it.
+
+## Every service"""
+    for name, field in ServiceSettings.model_fields.items():
+        yield from _section(name, _model(field.annotation), heading=f"### {name}")
+    for service, settings in SETTINGS.items():
+        own = {name: field for name, field in settings.model_fields.items() if name not in ServiceSettings.model_fields}
+        if not own:
+            yield f"\n## {service}\n\nNo settings of its own."
+        for name, field in own.items():
+            yield from _section(name, _model(field.annotation), heading=f"## {service}")
+    yield "\n## Sources of gw_listener\n"
+    yield "Each entry of `gw_listener.sources` has a `type` and the fields of that type."
+    for source in SOURCES:
+        kind = source.model_fields["type"].default
+        yield f"\n### type: {kind}\n\n{_first_line(source)}\n"
+        yield from _table(
+            ["field", "type", "default", "meaning"],
+            [
+                (f"`{name}`", _type_text(field.annotation), _default(field), _meaning(field))
+                for name, field in source.model_fields.items()
+                if name != "type"
+            ],
+        )
+
+
+def _section(name: str, model: type[BaseModel], *, heading: str) -> Iterator[str]:
+    yield f"\n{heading}\n\n{_first_line(model)}\n"
+    yield from _table(
+        ["variable", "type", "default", "meaning"], list(_variables(f"{ENVIRONMENT_PREFIX}{name}", model))
+    )
+
+
+def _variables(prefix: str, model: type[BaseModel]) -> Iterator[tuple[str, ...]]:
+    for name, field in model.model_fields.items():
+        variable = f"{prefix}{ENVIRONMENT_SEPARATOR}{name}"
+        if _is_model(field.annotation):
+            yield from _variables(variable, _model(field.annotation))
+        else:
+            yield f"`{variable.upper()}`", _type_text(field.annotation), _default(field), _meaning(field)
+
+
+def _is_model(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _model(annotation: Any) -> type[BaseModel]:
+    assert _is_model(annotation)
+    model: type[BaseModel] = annotation
+    return model
+
+
+def _first_line(model: type[BaseModel]) -> str:
+    return (model.__doc__ or "").strip().partition("\n")[0]
+
+
+def _meaning(field: FieldInfo) -> str:
+    return " ".join((field.description or "").split())
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    match field.get_default(call_default_factory=True):
+        case None:
+            return "unset"
+        case bool() as value:
+            return f"`{str(value).lower()}`"
+        case SecretStr() as secret:
+            return f"`{secret.get_secret_value()}`"
+        case frozenset() | tuple() as values:
+            return ", ".join(f"`{text}`" for text in _texts(values)) or "none"
+        case BaseModel():
+            return "its own defaults"
+        case value:
+            return f"`{value}`"
+
+
+def _texts(values: Collection[Any]) -> list[str]:
+    texts = [str(value.value if isinstance(value, Enum) else value) for value in values]
+    # A set has no order of its own, and the page must not change from run to run.
+    return sorted(texts) if isinstance(values, frozenset) else texts
+
+
+def _type_text(annotation: Any) -> str:
+    """A setting's type in a few words."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return "one of the sources below" if _is_union(arguments[0]) else _type_text(arguments[0])
+    if origin is Literal:
+        return "one of " + ", ".join(map(str, arguments))
+    if origin in (frozenset, tuple):
+        return f"{'set' if origin is frozenset else 'list'} of {_type_text(arguments[0])}"
+    if _is_union(annotation):
+        return " or ".join(_type_text(part) for part in arguments if part is not NoneType)
+    if _is_model(annotation):
+        return "fields as in section `kafka`"
+    if isinstance(annotation, type) and issubclass(annotation, Enum):
+        return "/".join(str(member.value) for member in annotation)
+    names = {str: "text", int: "integer", float: "number", bool: "true or false", SecretStr: "secret", Path: "path"}
+    return names[annotation]
+
+
+def _is_union(annotation: Any) -> bool:
+    return get_origin(annotation) in (Union, UnionType)
+
+
+# --- Metrics
+
+
+def runtime_metrics() -> list[MetricWrapperBase]:
+    """Every metric that `shared.observability.metrics` defines, in its order."""
+    return [metric for metric in vars(metrics).values() if isinstance(metric, MetricWrapperBase)]
+
+
+def _metrics_lines() -> Iterator[str]:
+    yield f"""# Metrics
+
+<!-- {METRICS_NOTICE} -->
+
+Every service serves these at `/metrics`, beside the `process_…` and `python_…` metrics of the Prometheus client.
+A histogram NAME appears as `NAME_bucket`, `NAME_sum` and `NAME_count`. Times are in seconds.
+
+`consumer` is the name of a subscription: `gw_listener.SOURCE` for each source of gw_listener; `skymap_parser` for the
+maps and `skymap_parser.index` for pictures and search.
+"""
+    rows: list[tuple[str, ...]] = []
+    for metric in runtime_metrics():
+        (described,) = metric.describe()
+        name = described.name + "_total" if described.type == "counter" else described.name
+        labels = ", ".join(f"`{label}`" for label in metric._labelnames)
+        rows.append((f"`{name}`", described.type, labels or "none", described.documentation))
+    yield from _table(["name", "kind", "labels", "meaning"], rows)
 
 
 # --- AsyncAPI

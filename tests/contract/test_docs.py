@@ -1,4 +1,4 @@
-"""The reference pages say what the schemas say, and AsyncAPI's own parser accepts them."""
+"""The reference pages say what schemas, settings and metrics say, and AsyncAPI's own parser accepts them."""
 
 import json
 import re
@@ -9,8 +9,21 @@ from typing import Any
 
 import pytest
 import yaml
+from prometheus_client import REGISTRY
+from pydantic import BaseModel
 
-from cli.docs import PAGES, REFERENCE, asyncapi_document, topics_page, write
+from cli.docs import (
+    PAGES,
+    REFERENCE,
+    SETTINGS,
+    SOURCES,
+    asyncapi_document,
+    metrics_page,
+    settings_page,
+    topics_page,
+    write,
+)
+from cli.stack.services import SERVICES
 from shared.events.registry import RECORDS
 from shared.schema.records import SCHEMAS, newest_schema
 from shared.schema.topics import dead_letter_topics, load_topics
@@ -21,11 +34,11 @@ INSTALLED = SCHEMAS.parent / ".local" / "asyncapi"
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_committed_page_is_what_the_schemas_make(name: str) -> None:
+def test_committed_page_is_what_its_source_makes(name: str) -> None:
     assert (REFERENCE / name).read_text("utf-8") == PAGES[name](), "run `make docs` and commit the result"
 
 
-def test_pages_depend_on_nothing_but_the_schemas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pages_depend_on_no_environment_and_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "first")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TOCSIN_KAFKA__BOOTSTRAP_SERVERS", "elsewhere:9092")
@@ -47,6 +60,51 @@ def test_topic_page_names_every_topic_and_documents_every_field() -> None:
 def test_links_of_the_topic_page_lead_somewhere() -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", topics_page()):
         assert (REFERENCE / target).exists(), target
+
+
+def settings_in(model: type[BaseModel], prefix: str) -> list[str]:
+    """Names of the variables that set the fields of a model."""
+    names = []
+    for name, field in model.model_fields.items():
+        part = field.annotation
+        if isinstance(part, type) and issubclass(part, BaseModel):
+            names += settings_in(part, f"{prefix}{name}__")
+        else:
+            names.append(f"{prefix}{name}".upper())
+    return names
+
+
+def test_settings_page_names_every_variable_of_every_service() -> None:
+    page = settings_page()
+    assert set(SETTINGS) == set(SERVICES)
+    for settings in SETTINGS.values():
+        for variable in settings_in(settings, "TOCSIN_"):
+            assert page.count(f"| `{variable}` |") == 1, variable
+
+
+def test_settings_page_describes_every_type_of_source() -> None:
+    page = settings_page()
+    for source in SOURCES:
+        _, _, section = page.partition(f"### type: {source.model_fields['type'].default}\n")
+        section = section.partition("###")[0]
+        for name in set(source.model_fields) - {"type"}:
+            assert f"| `{name}` |" in section, name
+
+
+def test_settings_page_shows_no_secret_but_the_local_default() -> None:
+    secrets = re.findall(r"\| secret \| (.+?) \|", settings_page())
+    assert set(secrets) == {"unset", "required", "`postgresql://tocsin@127.0.0.1:5432/tocsin`"}
+
+
+def test_metrics_page_names_every_metric_as_prometheus_shows_it() -> None:
+    page = metrics_page()
+    families = [family for family in REGISTRY.collect() if family.name.startswith("tocsin_")]
+    assert families
+    for family in families:
+        shown = f"{family.name}_total" if family.type == "counter" else family.name
+        assert re.search(
+            rf"^\| `{shown}` \| {family.type} \| .+ \| {re.escape(family.documentation)} \|$", page, re.MULTILINE
+        )
 
 
 def test_asyncapi_document_has_a_channel_per_topic_and_an_operation_per_user() -> None:
