@@ -108,7 +108,8 @@ def _wait_for(alerts: dict[Path, UpstreamAlert]) -> list[dict[str, Any]]:
 def _summarise(rows: list[dict[str, Any]]) -> None:
     _heading("What came in, and what was computed")
     _say(
-        f"  {'superevent':<11} {'alert':<13} {'map':<9} {'RA, Dec (deg)':<19} {'50 %, 90 % (deg2)':<19} {'distance (Mpc)':<15} s"
+        f"  {'superevent':<11} {'alert':<13} {'map':<9} {'RA, Dec (deg)':<19} {'50 %, 90 % (deg2)':<19}"
+        f" {'distance (Mpc)':<15} s"
     )
     for row in rows:
         _say("  " + _line(row))

@@ -10,6 +10,7 @@ from typing import Annotated
 import sqlalchemy as sa
 import typer
 
+from cli.database import fetch_from
 from cli.environment import settings_from
 from cli.errors import told_in_one_line
 from cli.stack.services import SERVICES
@@ -28,6 +29,7 @@ def history(service: str) -> tuple[sa.MetaData, Path]:
 def migrate(environment: Mapping[str, str], services: list[str] | None = None) -> None:
     """Apply every missing migration of `services` (all without it)."""
     url = settings_from(environment).database.url.get_secret_value()
+    fetch_from(url, "SELECT 1")  # says what is wrong, where alembic would show where
     for service in services or SERVICES:
         metadata, versions = history(service)
         asyncio.run(migrations.upgrade(url, metadata=metadata, versions=versions))
@@ -50,9 +52,7 @@ def revision(service: str, revision_id: str, message: str) -> None:
     metadata, versions = history(service)
     url = settings_from(Stack().environment()).database.url.get_secret_value()
     asyncio.run(
-        migrations.write_revision(
-            url, metadata=metadata, versions=versions, message=message, revision_id=revision_id
-        )
+        migrations.write_revision(url, metadata=metadata, versions=versions, message=message, revision_id=revision_id)
     )
 
 

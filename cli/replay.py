@@ -7,11 +7,13 @@ from typing import Annotated
 
 import typer
 
+from cli.broker import require_topic
 from cli.environment import settings
 from cli.errors import told_in_one_line
 from services.gw_listener.alerts import read_alert
 from services.gw_listener.sources import ALERT_TOPIC
-from shared.events.gw import RawFormat, SupereventKind
+from shared.errors import InvalidInputError
+from shared.events.gw import SupereventKind
 from shared.kafka.message import FORMAT_HEADER, ID_HEADER, SENDER_HEADER, TEST_HEADER, OutgoingMessage
 from shared.kafka.producer import EventProducer
 from shared.settings import KafkaSettings
@@ -37,13 +39,25 @@ def replay(
 async def publish(
     files: list[Path], *, kafka: KafkaSettings, topic: str = ALERT_TOPIC, check: bool = True, interval_s: float = 0.0
 ) -> None:
-    """Send `files` one after the other, telling each."""
+    """Send `files` one after the other, telling each.
+
+    Raises
+    ------
+    InvalidInputError
+        A file is no alert (those before it have been sent), or the broker has no such topic.
+    """
+    # The producer, made for services, would wait for a broker for ever.
+    await asyncio.to_thread(require_topic, kafka, topic)
     async with EventProducer(kafka) as producer:
         for number, file in enumerate(files):
             if number and interval_s:
                 await asyncio.sleep(interval_s)
             data = await asyncio.to_thread(file.read_bytes)
-            await producer.send([_message(topic, data, check=check)])
+            try:
+                message = _message(topic, data, check=check)
+            except InvalidInputError as error:
+                raise InvalidInputError(f"{file.name}: {error.field}", error.value, error.expected) from error
+            await producer.send([message])
             typer.echo(f"{file.name}: {len(data)} bytes to {topic}", err=True)
 
 
@@ -54,9 +68,6 @@ def _message(topic: str, data: bytes, *, check: bool) -> OutgoingMessage:
         (FORMAT_HEADER, b"json" if is_json else b"avro"),
         (SENDER_HEADER, SENDER.encode()),
     ]
-    if check:
-        alert = read_alert(data)
-        assert alert.raw_format is (RawFormat.JSON if is_json else RawFormat.AVRO)
-        if alert.kind is not SupereventKind.REAL:
-            headers.append((TEST_HEADER, b"true"))
+    if check and read_alert(data).kind is not SupereventKind.REAL:
+        headers.append((TEST_HEADER, b"true"))
     return OutgoingMessage(topic=topic, key=None, value=data, headers=headers)

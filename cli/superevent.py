@@ -15,7 +15,7 @@ def superevent(
     superevent_id: Annotated[str, typer.Argument(metavar="ID", help="For example S230518h or MS181101ab.")],
     as_json: Annotated[bool, typer.Option("--json", help="Everything, for machines.")] = False,
 ) -> None:
-    """Show everything known of one superevent: state, alerts in order of acceptance, sky maps, who brought what when."""
+    """Show everything known of one superevent: state, alerts in order of acceptance, who brought them, sky maps."""
     with told_in_one_line():
         known = collect(superevent_id)
     typer.echo(json.dumps(known, indent=2) if as_json else _as_text(known))
@@ -55,7 +55,8 @@ def collect(superevent_id: str) -> dict[str, Any]:
             ],
             # The columns hold the map's state of today, the record what was announced when it was made.
             "skymaps": [
-                {**found["record"], **{name: found[name] for name in ("state", "is_current", "picture")}} for found in maps
+                {**found["record"], **{name: found[name] for name in ("state", "is_current", "picture")}}
+                for found in maps
             ],
         }
     )
@@ -74,7 +75,9 @@ def _as_text(known: dict[str, Any]) -> str:
     for alert in known["alerts"]:
         event = alert["event"]
         what = (
-            f"{event['group']}/{event['search']} {event['pipeline']} FAR {event['far_hz']:.3g} Hz" if event else "no event"
+            f"{event['group']}/{event['search']} {event['pipeline']} FAR {event['far_hz']:.3g} Hz"
+            if event
+            else "no event"
         )
         lines.append(
             f"  {alert['sequence']:>2}  {alert['alert_type']:<12} created {alert['time_created']}  {what}"
@@ -91,8 +94,8 @@ def _as_text(known: dict[str, Any]) -> str:
             else "no distance"
         )
         lines.append(
-            f"  map {found['map_kind']:<9} of {found['alert_type']:<12} RA {skymap['ra_deg']:.4f} Dec"
-            f" {skymap['dec_deg']:+.4f} deg  50 % {skymap['area_50_deg2']:.1f} deg2  90 % {skymap['area_90_deg2']:.1f} deg2"
-            f"  {distance}  {mark}"
+            f"  map {found['map_kind']:<9} of {found['alert_type']:<12} RA {skymap['ra_deg']:.4f}"
+            f" Dec {skymap['dec_deg']:+.4f} deg  50 % {skymap['area_50_deg2']:.1f} deg2"
+            f"  90 % {skymap['area_90_deg2']:.1f} deg2  {distance}  {mark}"
         )
     return "\n".join(lines)

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import typer
 
+from cli.broker import require_topic
 from cli.environment import settings
 from cli.errors import told_in_one_line
 from shared.kafka.message import ID_HEADER, Message
@@ -26,7 +27,9 @@ def tail(
     """Print the records of a topic, decoded, with their headers."""
     with told_in_one_line():
         try:
-            for message in read(settings().kafka.client_config(), topic, last=last, follow=follow):
+            kafka = settings().kafka
+            require_topic(kafka, topic)
+            for message in read(kafka.client_config(), topic, last=last, follow=follow):
                 typer.echo(json.dumps(_as_json(message)) if as_json else _as_text(message))
         except KeyboardInterrupt:
             raise typer.Exit from None
@@ -70,7 +73,7 @@ def header_text(name: str, value: bytes) -> str:
 
 
 def plain(value: Any, *, shown_bytes: int | None = None) -> Any:
-    """Return a decoded value as JSON knows it: times as ISO 8601, bytes as base64, or cut to `shown_bytes` and counted."""
+    """Return a decoded value as JSON knows it: ISO 8601 times; bytes in base64, or cut to `shown_bytes` and counted."""
     match value:
         case dict():
             return {key: plain(part, shown_bytes=shown_bytes) for key, part in value.items()}

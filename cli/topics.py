@@ -6,12 +6,12 @@ from typing import Annotated, Any
 
 import typer
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
+from cli.broker import admin, topic_names
 from cli.environment import settings, settings_from
 from cli.errors import told_in_one_line
-from shared.kafka.errors import BrokerUnavailableError, broker_error
+from shared.kafka.errors import broker_error
 from shared.kafka.reading import record_counts
 from shared.schema.topics import Topic, dead_letter_topics, load_topics
 from shared.settings import KafkaSettings
@@ -31,10 +31,9 @@ def apply(environment: Mapping[str, str]) -> list[str]:
 
 def create_missing(kafka: KafkaSettings) -> list[str]:
     """As `apply`, for the broker of `kafka`."""
-    client = AdminClient(kafka.client_config())
-    there = _existing(client)
+    there = topic_names(kafka)
     missing = [topic for topic in all_topics() if topic.name not in there]
-    futures = client.create_topics(
+    futures = admin(kafka).create_topics(
         [
             NewTopic(
                 topic.name,
@@ -72,30 +71,22 @@ def topics(
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
-    widths = [max(len(str(row[column])) for row in [dict(zip(rows[0], rows[0], strict=True)), *rows]) for column in rows[0]]
-    for row in [dict(zip(rows[0], rows[0], strict=True)), *rows]:
-        typer.echo("  ".join(f"{value!s:<{width}}" for value, width in zip(row.values(), widths, strict=True)).rstrip())
+    lines = [list(rows[0]), *(["-" if value is None else str(value) for value in row.values()] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        typer.echo("  ".join(f"{text:<{width}}" for text, width in zip(line, widths, strict=True)).rstrip())
 
 
 def _rows(kafka: KafkaSettings) -> list[dict[str, Any]]:
-    client = AdminClient(kafka.client_config())
-    there = _existing(client)
-    counts = record_counts(kafka.client_config(), {topic.name for topic in all_topics()} & there)
+    counts = record_counts(kafka.client_config(), {topic.name for topic in all_topics()} & topic_names(kafka))
     return [
         {
             "topic": topic.name,
             "records": counts.get(topic.name, "missing"),
-            "record": topic.record or "-",
-            "key": topic.key or "-",
+            "record": topic.record,
+            "key": topic.key,
             "written_by": ", ".join(topic.producers),
-            "read_by": ", ".join(topic.consumers) or "-",
+            "read_by": ", ".join(topic.consumers) or None,
         }
         for topic in all_topics()
     ]
-
-
-def _existing(client: AdminClient) -> set[str]:
-    try:
-        return set(client.list_topics(timeout=TIMEOUT_S).topics)
-    except KafkaException as exception:
-        raise BrokerUnavailableError(f"no broker answers: {exception.args[0].str()}") from exception
