@@ -1,22 +1,17 @@
 """`tocsin skymaps`: the stored sky maps, and which of them cover a position or a cone."""
 
 import json
-import math
 from typing import Annotated, Any
 
 import typer
-from astropy.coordinates import Latitude, Longitude
-from astropy.units import Quantity, deg
-from mocpy import MOC
 
 from cli.database import fetch
 from cli.errors import told_in_one_line
 from cli.skymap import numbers
 from cli.tail import plain
 from shared.errors import InvalidInputError
-
-CELLS_ACROSS = 1024
-# Of the cells that stand for a cone, along its diameter: its area is right to 0.2 %, whatever its size.
+from shared.sky.healpix import lonlat_to_nest29
+from shared.sky.region import cone_intervals
 
 _COLUMNS = (
     "map.event_id, map.superevent_id, map.map_kind, map.alert_type, map.state, map.is_current, map.ra_deg, map.dec_deg,"
@@ -40,9 +35,8 @@ def skymaps(
         typer.echo(json.dumps(rows, indent=2))
         return
     for row in rows:
-        facts = [
-            f"{row['superevent_id']:<12} {row['map_kind']:<8} {row['alert_type']:<12} 90 %: {row['area_90_deg2']:.1f} deg2"
-        ]
+        facts = [f"{row['superevent_id']:<12} {row['map_kind']:<8} {row['alert_type']:<12}"]
+        facts.append(f"90 %: {row['area_90_deg2']:.1f} deg2")
         if "credible_level" in row:
             facts.append(f"credible level {row['credible_level']:.4f}, {row['probdensity']:.4g} /sr")
         if "probability" in row:
@@ -53,8 +47,11 @@ def skymaps(
 
 def _rows(at: str | None, level: float, cone: str | None, *, every: bool) -> list[dict[str, Any]]:
     wanted = "true" if every else "map.is_current"
+    if at is not None and cone is not None:
+        raise InvalidInputError("--cone", "given beside --at", "one of the two")
     if at is not None:
         ra_deg, dec_deg = numbers("--at", at, "RA,DEC")
+        lonlat_to_nest29(ra_deg, dec_deg)  # refuses what is not on the sky
         return fetch(
             f"SELECT {_COLUMNS}, found.credible_level, found.probdensity"
             " FROM skymap_parser.maps_at($1, $2) AS found JOIN skymap_parser.skymaps AS map USING (event_id)"
@@ -64,22 +61,11 @@ def _rows(at: str | None, level: float, cone: str | None, *, every: bool) -> lis
             level,
         )
     if cone is not None:
-        area = _cone(*numbers("--cone", cone, "RA,DEC,RADIUS"))
+        ra_deg, dec_deg, radius_deg = numbers("--cone", cone, "RA,DEC,RADIUS")
+        area = cone_intervals(ra_deg=ra_deg, dec_deg=dec_deg, radius_deg=radius_deg)
         return fetch(
             f"SELECT {_COLUMNS}, skymap_parser.probability_in(map.event_id, $1::text::int8multirange) AS probability"
             f" FROM skymap_parser.skymaps AS map WHERE {wanted} ORDER BY probability DESC",
-            area,
+            "{" + ",".join(f"[{start},{stop})" for start, stop in zip(area.start, area.stop, strict=True)) + "}",
         )
     return fetch(f"SELECT {_COLUMNS} FROM skymap_parser.skymaps AS map WHERE {wanted} ORDER BY processed_at DESC")
-
-
-def _cone(ra_deg: float, dec_deg: float, radius_deg: float) -> str:
-    """Return a cone as PostgreSQL's int8multirange of nested order-29 indices."""
-    if not 0 < radius_deg <= 180:
-        raise InvalidInputError("--cone", f"a radius of {radius_deg}", "more than 0 and at most 180 degrees")
-    # A cell of order k is about 58.6 / 2^k degrees wide.
-    order = min(29, max(0, math.ceil(math.log2(58.6 * CELLS_ACROSS / (2 * radius_deg)))))
-    moc = MOC.from_cone(
-        Longitude(ra_deg, deg), Latitude(dec_deg, deg), radius=Quantity(radius_deg, deg), max_depth=order
-    )
-    return "{" + ",".join(f"[{start},{stop})" for start, stop in moc.to_depth29_ranges.tolist()) + "}"

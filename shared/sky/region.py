@@ -232,9 +232,7 @@ def probability_in_cone(skymap: SkyMap, *, ra_deg: float, dec_deg: float, radius
     InvalidInputError
         The position is not on the sky, or the radius is not above 0 and at most 180 deg.
     """
-    if not 0 < radius_deg <= 180:
-        raise InvalidInputError("radius_deg", radius_deg, "a number above 0 and at most 180")
-    healpix.lonlat_to_nest29(ra_deg, dec_deg)  # refuses what is not on the sky
+    _check_cone(ra_deg, dec_deg, radius_deg)
     if radius_deg > 90:
         opposite = 0.0
         if radius_deg < 180:
@@ -243,7 +241,63 @@ def probability_in_cone(skymap: SkyMap, *, ra_deg: float, dec_deg: float, radius
     return _in_small_cone(skymap, ra_deg, dec_deg, radius_deg)
 
 
+def cone_intervals(*, ra_deg: float, dec_deg: float, radius_deg: float) -> Intervals:
+    """Order-29 intervals of the cells within `radius_deg` of a position, for a search by ranges.
+
+    Cells on the edge, of which a few thousand go round the cone, are in when their centre is: the area is right to
+    2e-4 (for radii above a thousandth of a degree).
+
+    Raises
+    ------
+    InvalidInputError
+        The position is not on the sky, or the radius is not above 0 and at most 180 deg.
+    """
+    _check_cone(ra_deg, dec_deg, radius_deg)
+    if radius_deg > 90:
+        # What a cone leaves out is the cone around the opposite position.
+        hole = Intervals(np.empty(0, np.int64), np.empty(0, np.int64))
+        if radius_deg < 180:
+            hole = cone_intervals(ra_deg=(ra_deg + 180) % 360, dec_deg=-dec_deg, radius_deg=180 - radius_deg)
+        start, stop = np.append(0, hole.stop), np.append(hole.start, healpix.N_CELLS_29)
+        return Intervals(start[start < stop], stop[start < stop])
+    cone = _cone_cells(ra_deg, dec_deg, radius_deg)
+    edge = cone.edge[cone.edge_height.mean(axis=1) > 0]
+    cells = [(ipix << 2 * (healpix.MAX_ORDER - order), order) for ipix, order in [*cone.whole, (edge, cone.edge_order)]]
+    start = np.concatenate([begin for begin, _ in cells])
+    stop = np.concatenate([begin + healpix.cell_size(order) for begin, order in cells])
+    start.sort()
+    stop.sort()
+    gap = np.flatnonzero(start[1:] != stop[:-1])
+    if not len(start):
+        return Intervals(start, stop)
+    return Intervals(start[np.append(0, gap + 1)], stop[np.append(gap, len(stop) - 1)])
+
+
+def _check_cone(ra_deg: float, dec_deg: float, radius_deg: float) -> None:
+    if not 0 < radius_deg <= 180:
+        raise InvalidInputError("radius_deg", radius_deg, "a number above 0 and at most 180")
+    healpix.lonlat_to_nest29(ra_deg, dec_deg)  # refuses what is not on the sky
+
+
 def _in_small_cone(skymap: SkyMap, ra_deg: float, dec_deg: float, radius_deg: float) -> float:
+    cone = _cone_cells(ra_deg, dec_deg, radius_deg)
+    probability = sum(float(_cell_probabilities(skymap, inside, order).sum()) for inside, order in cone.whole)
+    on_edge = _cell_probabilities(skymap, cone.edge, cone.edge_order) * _part_inside(cone.edge_height)
+    return probability + float(on_edge.sum())
+
+
+@dataclass(frozen=True)
+class _ConeCells:
+    """The cells wholly inside a cone, by order, and those on its edge with their corners' heights above the edge."""
+
+    whole: list[tuple[Int64Array, int]]
+    edge: Int64Array
+    edge_order: int
+    edge_height: FloatArray
+
+
+def _cone_cells(ra_deg: float, dec_deg: float, radius_deg: float) -> _ConeCells:
+    """Cells of a cone of at most 90 deg."""
     lon, lat, radius = np.radians(ra_deg), np.radians(dec_deg), np.radians(radius_deg)
     finest = np.log2(np.sqrt(np.pi / 3) * _CELLS_AROUND_CONE / (2 * np.pi * np.sin(radius)))
     order = int(np.clip(np.ceil(finest), 0, healpix.MAX_ORDER))
@@ -259,12 +313,8 @@ def _in_small_cone(skymap: SkyMap, ra_deg: float, dec_deg: float, radius_deg: fl
         reach = _reach(level)
         whole.append((ipix[distance + reach <= radius], level))
         ipix = ipix[np.abs(distance - radius) < reach]
-    probability = sum(float(_cell_probabilities(skymap, inside, level).sum()) for inside, level in whole)
-    if len(ipix):
-        corner_lon, corner_lat = cdshealpix.vertices(ipix.astype(np.uint64), order)
-        part = _part_inside(radius - _separation(lon, lat, corner_lon.rad, corner_lat.rad))
-        probability += float((_cell_probabilities(skymap, ipix, order) * part).sum())
-    return probability
+    corner_lon, corner_lat = cdshealpix.vertices(ipix.astype(np.uint64), order)
+    return _ConeCells(whole, ipix, order, radius - _separation(lon, lat, corner_lon.rad, corner_lat.rad))
 
 
 def _cell_probabilities(skymap: SkyMap, ipix: Int64Array, order: int) -> FloatArray:
