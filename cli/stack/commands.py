@@ -8,12 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
-from cli import migrate, topics
+from cli import dlq, migrate, topics
+from cli.environment import settings_from
 from cli.errors import told_in_one_line
 from cli.stack.component import ComponentHealth
 from cli.stack.services import SERVICES, ServiceProcess
 from cli.stack.stack import Progress, Stack
-from shared.errors import InvalidInputError
+from shared.errors import InvalidInputError, TocsinError
+from shared.schema.topics import dead_letter_topic
 
 Preparation = Callable[[Mapping[str, str]], object]
 
@@ -47,7 +49,8 @@ def down(
 
 def status(as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False) -> None:
     """One line per component and service; exit 1 when anything is down."""
-    lines = survey(Stack())
+    with told_in_one_line():
+        lines = survey(Stack())
     if as_json:
         typer.echo(json.dumps([line.as_json() for line in lines], indent=2))
     else:
@@ -139,10 +142,25 @@ def survey(stack: Stack) -> list[StatusLine]:
         absent = name == stack.influx.name and stack.influx_is_absent()
         detail = "not installed; optional, measurements are not kept" if absent else health.detail
         lines.append(StatusLine(name, "component", "absent" if absent else _state(health), detail, {}))
+    waiting = _dead_letters_waiting(stack) if lines[0].state == "up" else {}
     for process in service_processes(stack):
         health = process.health()
-        lines.append(StatusLine(process.name, "service", _state(health), health.detail, process.report()))
+        report = process.report()
+        consumers = [
+            {**consumer, "dead_letters_waiting": waiting.get(dead_letter_topic(consumer["topic"], process.name))}
+            for consumer in report.get("consumers") or ()
+        ]
+        report = {**report, "consumers": consumers} if consumers else report
+        lines.append(StatusLine(process.name, "service", _state(health), health.detail, report))
     return lines
+
+
+def _dead_letters_waiting(stack: Stack) -> Mapping[str, int]:
+    """How many wait in each dead-letter topic: a service counts only those of its own life."""
+    try:
+        return dlq.waiting_counts(settings_from(stack.environment()).kafka)
+    except TocsinError:  # the broker's own line says that it is down
+        return {}
 
 
 def _state(health: ComponentHealth) -> str:
@@ -155,7 +173,7 @@ def _consumer_text(consumer: Mapping[str, Any]) -> str:
         words.append("PAUSED")
     if halted := consumer.get("halted"):
         words.append(f"HALTED ({halted})")
-    words.append(f"{_number(consumer.get('dead_letters'))} dead letters")
+    words.append(f"{_number(consumer.get('dead_letters_waiting'))} dead letters waiting")
     words.append(f"last event {_age(consumer.get('last_event_age_s'))}")
     return ", ".join(words)
 

@@ -19,7 +19,14 @@ def a_service_line(**report: Any) -> StatusLine:
 
 
 def a_consumer(**changes: Any) -> dict[str, Any]:
-    consumer = {"name": "gw", "topic": "gw.alerts", "lag": 3, "paused": False, "halted": None, "dead_letters": 2}
+    consumer = {
+        "name": "gw",
+        "topic": "gw.alerts",
+        "lag": 3,
+        "paused": False,
+        "halted": None,
+        "dead_letters_waiting": 2,
+    }
     return {**consumer, "last_event_age_s": 7200.0, **changes}
 
 
@@ -42,7 +49,7 @@ class FakeStack(Stack):
 
 def test_a_line_says_lag_dead_letters_and_the_age_of_the_last_event() -> None:
     text = a_service_line(consumers=[a_consumer()]).as_text()
-    assert "gw.alerts, lag 3, 2 dead letters, last event 2 h ago" in text
+    assert "gw.alerts, lag 3, 2 dead letters waiting, last event 2 h ago" in text
 
 
 def test_a_line_says_loudly_what_stands_still() -> None:
