@@ -4,6 +4,7 @@ import asyncio
 import multiprocessing
 import os
 import resource
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -81,6 +82,9 @@ def _idle() -> None:
 
 
 def _prepare_worker(modules: tuple[str, ...], parent: int, niceness: int) -> None:
+    # A Ctrl-C reaches the whole process group; the parent decides what is finished first.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     os.nice(niceness)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES))
     threading.Thread(target=_die_with_parent, args=(parent,), daemon=True).start()

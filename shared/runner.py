@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import signal
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,7 +31,10 @@ from shared.outbox.relay import OutboxRelay
 from shared.outbox.tail import find_published
 from shared.settings import ServiceSettings
 
-DATABASE_PING_S = 2.0
+DATABASE_ANSWER_S = 2.0
+PUBLISH_GRACE_S = 5.0
+# How long a stop waits for the relay after the consumers; what it does not publish waits in the outbox.
+HTTP_GRACE_S = 3
 BACKGROUND_NICENESS = 10
 
 log = structlog.get_logger(__name__)
@@ -85,13 +89,22 @@ class ServiceDefinition:
 class _Status:
     service: str
     version: str
+    pool: asyncpg.Pool
     relay: OutboxRelay
     describe_sources: Callable[[Mapping[str, ConsumerState]], list[dict[str, Any]]]
     consumers: list[ConsumerState] = field(default_factory=list)
 
     @property
-    def outbox_depth(self) -> int | None:
-        return self.relay.depth
+    def relay_waiting(self) -> str | None:
+        return self.relay.waiting_reason
+
+    async def outbox_depth(self) -> int | None:
+        try:
+            async with asyncio.timeout(DATABASE_ANSWER_S):
+                depth: int = await self.pool.fetchval("SELECT count(*) FROM outbox")
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
+            return None
+        return depth
 
     def sources(self) -> list[dict[str, Any]]:
         return self.describe_sources({state.name: state for state in self.consumers})
@@ -135,15 +148,23 @@ async def _serve(definition: ServiceDefinition, settings: ServiceSettings) -> No
         service = definition.build(
             Runtime(pool=pool, blobs=open_store(settings.blobs), compute=compute, background=background)
         )
-        status = _Status(definition.name, release, relay, service.sources)
+        status = _Status(definition.name, release, pool, relay, service.sources)
         loops = []
         for subscription in service.subscriptions:
             state = ConsumerState(subscription.name, tuple(subscription.topics))
             status.consumers.append(state)
             loops.append(_consumer(subscription, state, settings, pool, producer, relay, release))
-        app = create_app(status, database_answers=lambda: _database_answers(pool), routers=service.routers)
-        server = _Server(uvicorn.Config(app, host=settings.http.host, port=settings.http.port, log_config=None))
-        await _until_stopped(loops, relay, server, service.background, settings)
+        app = create_app(status, service.routers)
+        server = _Server(
+            uvicorn.Config(
+                app,
+                host=settings.http.host,
+                port=settings.http.port,
+                log_config=None,
+                timeout_graceful_shutdown=HTTP_GRACE_S,
+            )
+        )
+        await _until_stopped(loops, relay, server, service.background)
 
 
 async def _until_stopped(
@@ -151,7 +172,6 @@ async def _until_stopped(
     relay: OutboxRelay,
     server: "_Server",
     background: Sequence[Callable[[], Awaitable[None]]],
-    settings: ServiceSettings,
 ) -> None:
     stopping = asyncio.Event()
     _on_signals(stopping)
@@ -166,10 +186,11 @@ async def _until_stopped(
             task.cancel()
         for loop in loops:
             loop.stop()
-        # Consumers first: what they still commit is published by the relay, within the same grace.
-        await asyncio.wait(consuming, timeout=settings.consumer.shutdown_grace_s) if consuming else None
+        # Consumers first: what they still commit is published by the relay. They watch over their grace themselves.
+        if consuming:
+            await asyncio.wait(consuming)
         relay.stop()
-        await asyncio.wait([relaying], timeout=settings.consumer.shutdown_grace_s)
+        await asyncio.wait([relaying], timeout=PUBLISH_GRACE_S)
         relaying.cancel()
         server.should_exit = True
         await serving
@@ -246,17 +267,9 @@ def _on_signals(stopping: asyncio.Event) -> None:
 
 def _stop_or_exit(stopping: asyncio.Event) -> None:
     if stopping.is_set():
-        raise SystemExit(1)
+        # At once means without a word to anybody; the runtime is made to be killed.
+        os._exit(1)
     stopping.set()
-
-
-async def _database_answers(pool: asyncpg.Pool) -> bool:
-    try:
-        async with asyncio.timeout(DATABASE_PING_S):
-            await pool.fetchval("SELECT 1")
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
-        return False
-    return True
 
 
 async def _close_pool(pool: asyncpg.Pool) -> None:

@@ -5,11 +5,18 @@ between levels) and from the YAML file that `TOCSIN_CONFIG` names; the environme
 """
 
 import os
+import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    YamlConfigSettingsSource,
+)
 
 from shared.errors import InvalidInputError
 
@@ -122,7 +129,11 @@ class ServiceSettings(BaseSettings):
     """Base of every service's settings."""
 
     model_config = SettingsConfigDict(
-        env_prefix="TOCSIN_", env_nested_delimiter="__", extra="ignore", frozen=True, nested_model_default_partial_update=True
+        env_prefix="TOCSIN_",
+        env_nested_delimiter="__",
+        extra="ignore",
+        frozen=True,
+        nested_model_default_partial_update=True,
     )
 
     kafka: KafkaSettings = KafkaSettings()
@@ -139,8 +150,8 @@ class ServiceSettings(BaseSettings):
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         path = os.environ.get("TOCSIN_CONFIG")
         if path is None:
@@ -148,6 +159,21 @@ class ServiceSettings(BaseSettings):
         if not Path(path).is_file():
             raise InvalidInputError("TOCSIN_CONFIG", path, "the path of a YAML file")
         return init_settings, env_settings, YamlConfigSettingsSource(settings_cls, yaml_file=path)
+
+
+Settings = TypeVar("Settings", bound=ServiceSettings)
+
+
+def read_settings(kind: type[Settings]) -> Settings:
+    """Return a service's settings; exit with 2 and a line for each that is wrong."""
+    try:
+        return kind()
+    except ValidationError as error:
+        complaint = explain(error)
+    except (InvalidInputError, SettingsError) as error:
+        complaint = str(error)
+    print(complaint, file=sys.stderr)  # noqa: T201  (the log is set up from these settings)
+    raise SystemExit(2)
 
 
 def explain(error: ValidationError) -> str:

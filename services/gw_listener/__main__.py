@@ -3,7 +3,8 @@
 from services.gw_listener.service import define
 from services.gw_listener.settings import GwListenerSettings
 from shared.runner import run
+from shared.settings import read_settings
 
 if __name__ == "__main__":
-    settings = GwListenerSettings()
+    settings = read_settings(GwListenerSettings)
     run(define(settings), settings)

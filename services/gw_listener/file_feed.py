@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import asyncpg
 
@@ -22,7 +22,7 @@ class FileFeed:
         self._watch = FolderWatch(source)
         self._in_hand: FileAlert | None = None
 
-    async def messages(self, polled: Callable[[], None]) -> AsyncIterator[Message]:
+    async def messages(self) -> AsyncIterator[Message | None]:
         seen = await self._seen()
         while True:
             for file in await asyncio.to_thread(self._watch.scan, seen):
@@ -35,7 +35,7 @@ class FileFeed:
                     value=await asyncio.to_thread(file.read),
                 )
                 seen.add(file)
-            polled()
+            yield None
             metrics.LAST_HEARTBEAT.labels(self._source.name).set(time.time())
             await asyncio.sleep(self._source.poll_interval_s)
 

@@ -6,6 +6,7 @@ store's own root is ever read, whatever `uri` an event carries; the `uri` is for
 
 import hashlib
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import Protocol
@@ -15,6 +16,8 @@ import fsspec
 from shared.errors import PermanentError, TransientError
 from shared.events.blob import BlobRef
 from shared.settings import BlobSettings
+
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 class BlobUnavailableError(TransientError):
@@ -59,7 +62,8 @@ class FolderBlobs:
         digest = _digest(data, self._max_bytes)
         path = self._path(digest)
         try:
-            if not path.exists():
+            # One of another length is what a crash of the machine left; it is written anew.
+            if not (path.exists() and path.stat().st_size == len(data)):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 _write_durably(path, data)
         except OSError as error:
@@ -67,7 +71,7 @@ class FolderBlobs:
         return BlobRef(uri=path.as_uri(), sha256=digest, size=len(data), media_type=media_type)
 
     def get(self, reference: BlobRef) -> bytes:
-        _check_size(reference, self._max_bytes)
+        _check(reference, self._max_bytes)
         path = self._path(reference.sha256)
         try:
             data = path.read_bytes()
@@ -97,12 +101,10 @@ class RemoteBlobs:
                 self._filesystem.pipe_file(self._path(digest), data)
         except OSError as error:
             raise BlobUnavailableError(f"cannot write {self._url}: {error}") from error
-        return BlobRef(
-            uri=f"{self._url}/{_relative(digest)}", sha256=digest, size=len(data), media_type=media_type
-        )
+        return BlobRef(uri=f"{self._url}/{_relative(digest)}", sha256=digest, size=len(data), media_type=media_type)
 
     def get(self, reference: BlobRef) -> bytes:
-        _check_size(reference, self._max_bytes)
+        _check(reference, self._max_bytes)
         try:
             data = self._filesystem.cat_file(self._path(reference.sha256))
         except FileNotFoundError as error:
@@ -127,9 +129,15 @@ def _write_durably(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         except OSError:
-            os.unlink(file.name)
+            Path(file.name).unlink()
             raise
-    os.replace(file.name, path)
+    Path(file.name).replace(path)
+    # The name too must outlive a loss of power: an event will promise it.
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def _digest(data: bytes, max_bytes: int) -> str:
@@ -138,7 +146,10 @@ def _digest(data: bytes, max_bytes: int) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _check_size(reference: BlobRef, max_bytes: int) -> None:
+def _check(reference: BlobRef, max_bytes: int) -> None:
+    if not _SHA256.fullmatch(reference.sha256):
+        # It becomes part of a path.
+        raise BlobCorruptError(f"{reference.sha256[:80]!r} is no sha256")
     if reference.size > max_bytes:
         raise PermanentError(f"a blob of {reference.size} bytes; at most {max_bytes} are read")
 

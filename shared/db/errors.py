@@ -13,11 +13,10 @@ _TRANSIENT = (
     asyncpg.exceptions.InsufficientResourcesError,  # too many connections, disk full, out of memory
     asyncpg.exceptions.TransactionRollbackError,  # serialisation failure, deadlock
     asyncpg.exceptions.LockNotAvailableError,
+    asyncpg.exceptions.ReadOnlySQLTransactionError,  # the server was demoted; its successor takes writes
     asyncpg.exceptions.InternalClientError,  # the connection broke in the middle of a protocol exchange
     asyncpg.InterfaceError,  # "connection is closed", "pool is closing"
-    ConnectionError,
-    TimeoutError,
-    OSError,
+    OSError,  # with ConnectionError and TimeoutError
 )
 
 
@@ -34,4 +33,23 @@ def translated_errors() -> Iterator[None]:
     try:
         yield
     except _TRANSIENT as error:
-        raise DatabaseUnavailableError(f"PostgreSQL: {type(error).__name__}: {error}") from error
+        if isinstance(error, ValueError):
+            # asyncpg's complaint about an argument is an InterfaceError too; no waiting mends it.
+            raise
+        raise _unavailable(error) from error
+
+
+@contextmanager
+def connection_errors() -> Iterator[None]:
+    """Turn whatever prevents a connection into `DatabaseUnavailableError`.
+
+    A wrong password or a missing database is for an operator to mend; no message deserves to be given up for it.
+    """
+    try:
+        yield
+    except (*_TRANSIENT, asyncpg.PostgresError) as error:
+        raise _unavailable(error) from error
+
+
+def _unavailable(error: Exception) -> DatabaseUnavailableError:
+    return DatabaseUnavailableError(f"PostgreSQL: {type(error).__name__}: {error}")

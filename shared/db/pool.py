@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 import asyncpg
 
-from shared.db.errors import translated_errors
+from shared.db.errors import connection_errors
 from shared.settings import DatabaseSettings
 
 COMMAND_TIMEOUT_S = 60.0
@@ -15,7 +15,7 @@ COMMAND_TIMEOUT_S = 60.0
 @asynccontextmanager
 async def connect(settings: DatabaseSettings, schema: str) -> AsyncIterator[asyncpg.Connection]:
     """Open one connection whose unqualified names mean `schema`."""
-    with translated_errors():
+    with connection_errors():
         connection = await asyncpg.connect(
             settings.url.get_secret_value(),
             command_timeout=COMMAND_TIMEOUT_S,

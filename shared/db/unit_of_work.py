@@ -8,14 +8,14 @@ of 100 us, which is what lets a batch of small events keep up with a bare consum
 import json
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
 import asyncpg
 
-from shared.db.errors import translated_errors
+from shared.db.errors import DatabaseUnavailableError, connection_errors, translated_errors
 from shared.errors import PermanentError
 from shared.settings import MAX_MESSAGE_BYTES
 
@@ -114,7 +114,7 @@ async def unit_of_work(pool: asyncpg.Pool, committed: Callable[[], None] = lambd
 
     `committed` is called after a commit that announced something: it wakes the outbox relay.
     """
-    with translated_errors():
+    with connection_errors():
         connection = await pool.acquire()
     try:
         transaction = connection.transaction()
@@ -125,9 +125,9 @@ async def unit_of_work(pool: asyncpg.Pool, committed: Callable[[], None] = lambd
             yield work
             emitted = await work._finish()
         except BaseException:
-            if not connection.is_closed():
-                with translated_errors():
-                    await transaction.rollback()
+            # When the connection is lost the server rolls back by itself; what counts is why we are here.
+            with suppress(DatabaseUnavailableError), translated_errors():
+                await transaction.rollback()
             raise
         with translated_errors():
             await transaction.commit()

@@ -1,7 +1,7 @@
 """Builds a service's FastAPI application."""
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from fastapi import APIRouter, FastAPI, Response
@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from shared.inbox.state import ConsumerState
+from shared.observability import metrics
 
 UNHEALTHY_AFTER_S = 60.0
 # A consumer's loop turns five times a second, whatever its handlers do; a minute of silence is a hang.
@@ -24,14 +25,20 @@ class Status(Protocol):
     @property
     def consumers(self) -> Sequence[ConsumerState]: ...
     @property
-    def outbox_depth(self) -> int | None: ...
+    def relay_waiting(self) -> str | None:
+        """Why committed events are not being published; None when they are."""
+        ...
+
+    async def outbox_depth(self) -> int | None:
+        """Return how many committed events are not published yet; None when the database does not answer."""
+        ...
 
     def sources(self) -> list[dict[str, Any]]:
         """Return the lines of /status about outside sources."""
         ...
 
 
-def create_app(status: Status, *, database_answers: Callable[[], Awaitable[bool]], routers: Sequence[APIRouter]) -> FastAPI:
+def create_app(status: Status, routers: Sequence[APIRouter]) -> FastAPI:
     """Return the application with /healthz, /readyz, /metrics, /status and the service's own routes."""
     app = FastAPI(title=f"Tocsin {status.service}", version=status.version)
 
@@ -45,32 +52,37 @@ def create_app(status: Status, *, database_answers: Callable[[], Awaitable[bool]
     @app.get("/readyz", tags=["operation"])
     async def readiness() -> JSONResponse:
         """Say whether messages flow: partitions held, not paused or halted, database there."""
-        waiting = {state.name: _why_not_ready(state) for state in status.consumers if not state.is_ready}
-        if not await database_answers():
+        waiting = {state.name: state.why_waiting for state in status.consumers if not state.is_ready}
+        if status.relay_waiting is not None:
+            waiting["outbox"] = status.relay_waiting
+        if await status.outbox_depth() is None:
             waiting["database"] = "does not answer"
         return JSONResponse({"waiting_for": waiting}, status_code=503 if waiting else 200)
 
     @app.get("/metrics", tags=["operation"])
-    async def metrics() -> Response:
+    async def metrics_page() -> Response:
         """Prometheus metrics."""
+        depth = await status.outbox_depth()
+        if depth is not None:
+            metrics.OUTBOX_DEPTH.set(depth)
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
     @app.get("/status", tags=["operation"])
     async def status_page() -> dict[str, Any]:
         """Everything `tocsin status` shows of this service."""
+        depth = await status.outbox_depth()
         return {
             "service": status.service,
             "version": status.version,
-            "ready": all(state.is_ready for state in status.consumers) and await database_answers(),
+            "ready": all(state.is_ready for state in status.consumers)
+            and status.relay_waiting is None
+            and depth is not None,
             "consumers": [state.as_json() for state in status.consumers],
-            "outbox_depth": status.outbox_depth,
+            "outbox_depth": depth,
+            "outbox_waiting": status.relay_waiting,
             "sources": status.sources(),
         }
 
     for router in routers:
         app.include_router(router)
     return app
-
-
-def _why_not_ready(state: ConsumerState) -> str:
-    return state.halted_reason or state.paused_reason or "no partitions assigned"

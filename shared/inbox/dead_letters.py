@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import structlog
 
-from shared.errors import TocsinError
+from shared.errors import PermanentError, TransientError
 from shared.kafka.consumer import ConsumerHaltedError
 from shared.kafka.message import Message, OutgoingMessage
 from shared.kafka.producer import EventProducer
@@ -42,8 +42,13 @@ def dead_letter(
         topic=topic,
         key=message.key,
         value=value,
-        headers=[*message.headers, *((PREFIX + name, value.encode()) for name, value in facts.items())],
+        headers=[*message.headers, *((PREFIX + name, _encoded(fact)) for name, fact in facts.items())],
     )
+
+
+def _encoded(text: str) -> bytes:
+    # A reason quotes hostile input, lone surrogates included.
+    return text.encode(errors="backslashreplace")
 
 
 class DeadLetterOffice:
@@ -69,7 +74,7 @@ class DeadLetterOffice:
         Raises
         ------
         ConsumerHaltedError
-            The topic did not take it, or it was one too many in a row (it is written then).
+            The topic did not take it.
         """
         letter = dead_letter(
             message,
@@ -81,7 +86,7 @@ class DeadLetterOffice:
         )
         try:
             await self._producer.send([letter])
-        except TocsinError as failure:
+        except (PermanentError, TransientError) as failure:
             raise ConsumerHaltedError(f"a dead letter could not be written: {failure}") from failure
         self._consecutive += 1
 

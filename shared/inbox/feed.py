@@ -13,6 +13,7 @@ from shared.kafka.consumer import ConsumerHaltedError
 from shared.kafka.message import Message
 
 RETRY_S = 2.0
+TURN_S = 1.0
 
 log = structlog.get_logger(__name__)
 
@@ -20,8 +21,8 @@ log = structlog.get_logger(__name__)
 class Feed(Protocol):
     """Something that yields messages and remembers which were done."""
 
-    def messages(self, polled: Callable[[], None]) -> AsyncIterator[Message]:
-        """Yield what is not done yet, for ever; call `polled` at least every few seconds.
+    def messages(self) -> AsyncIterator[Message | None]:
+        """Yield what is not done yet, for ever; None after each look that found nothing more.
 
         Raises `TransientError` when it cannot look at the moment; it is called again then.
         """
@@ -48,27 +49,33 @@ class FeedLoop:
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
-        """Ask the loop to finish the message in hand and end."""
+        """Ask the loop to end; a message in hand is undone and comes again."""
         self._stopping.set()
 
     async def run(self) -> None:
         """Process messages until `stop`."""
         self._state.assigned(1)
+        self._state.connected(True)
         work = asyncio.ensure_future(self._work())
         stop = asyncio.ensure_future(self._stopping.wait())
-        await asyncio.wait([work, stop], return_when=asyncio.FIRST_COMPLETED)
-        if not work.done():
+        try:
+            while not (work.done() or stop.done()):
+                # Alive is who turns, however long a message waits for an outage to pass.
+                self._state.polled()
+                await asyncio.wait([work, stop], timeout=TURN_S, return_when=asyncio.FIRST_COMPLETED)
+        finally:
             work.cancel()
-        stop.cancel()
+            stop.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await work
 
     async def _work(self) -> None:
         while True:
             try:
-                async for message in self._feed.messages(self._state.polled):
-                    self._state.connected(True)
+                async for message in self._feed.messages():
                     self._state.paused(None)
+                    if message is None:
+                        continue
                     done: list[Message] = []
                     await self._process([message], done.append)
                     for finished in done:

@@ -22,7 +22,6 @@ from shared.errors import PermanentError, TransientError
 from shared.inbox.dead_letters import DeadLetterOffice
 from shared.inbox.state import ConsumerState
 from shared.inbox.subscription import Event, Received, Subscription
-from shared.kafka.consumer import ConsumerHaltedError
 from shared.kafka.message import TRACE_HEADER, Message
 from shared.observability import metrics
 from shared.observability.tracing import continue_trace
@@ -33,6 +32,10 @@ BUG_RETRY_S = 0.2
 
 Result = TypeVar("Result")
 log = structlog.get_logger(__name__)
+
+
+class _HopelessError(Exception):
+    """No further try of a message makes sense; `__cause__` says why."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ class Processor(Generic[Event]):
         self._committed = committed
         self._state = state
         self._settings = settings
-        self._random = random.Random()
+        self._random = random.Random()  # noqa: S311
         self._log = log.bind(consumer=subscription.name)
 
     async def __call__(self, messages: Sequence[Message], done: Callable[[Message], None]) -> None:
@@ -73,26 +76,41 @@ class Processor(Generic[Event]):
         """
         started = time.perf_counter()
         items: list[_Item[Event]] = []
-        for message in messages:
-            self._state.took_event()
-            item = await self._insistently(message, partial(self._receive, message), done)
-            if item is not None:
-                items.append(item)
-        if not await self._together(items, done):
-            for item in items:
-                await self._insistently(item.message, partial(self._handle, [item], done), done)
+        try:
+            for message in messages:
+                self._state.took_event()
+                try:
+                    received = await self._insistently(message, partial(self._subscription.receive, message))
+                except _HopelessError as verdict:
+                    # Those before it first: what is done is done in order, and a good one breaks a row of bad ones.
+                    await self._carry_out(items, done)
+                    items = []
+                    await self._bury(message, verdict, done)
+                    continue
+                if received is None:
+                    done(message)
+                    metrics.MESSAGES.labels(self._subscription.name, message.topic, "skipped").inc()
+                else:
+                    items.append(_Item(message, received))
+            await self._carry_out(items, done)
+        finally:
+            # Also when the batch was taken away in the middle of an outage.
+            self._state.paused(None)
         metrics.HANDLING.labels(self._subscription.name).observe(time.perf_counter() - started)
 
-    async def _receive(self, message: Message) -> _Item[Event] | None:
-        received = await self._subscription.receive(message)
-        return None if received is None else _Item(message, received)
+    async def _carry_out(self, items: Sequence[_Item[Event]], done: Callable[[Message], None]) -> None:
+        if len(items) > 1 and await self._together(items, done):
+            return
+        for item in items:
+            try:
+                await self._insistently(item.message, partial(self._handle, [item], done))
+            except _HopelessError as verdict:
+                await self._bury(item.message, verdict, done)
 
     async def _together(self, items: Sequence[_Item[Event]], done: Callable[[Message], None]) -> bool:
-        if not items:
-            return True
         try:
             await self._handle(items, done)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001
             # Which of them it was, and what to do about it, is found out one by one.
             self._log.info("consumer.batch.undone", messages=len(items), error=str(error), kind=type(error).__name__)
             return False
@@ -115,19 +133,14 @@ class Processor(Generic[Event]):
             self._record(item.message, **outcome, event_id=str(item.received.event_id))
         self._dead_letters.handled_one()
 
-    async def _insistently(
-        self, message: Message, action: Callable[[], Awaitable[Result]], done: Callable[[Message], None]
-    ) -> Result | None:
-        """Return what `action` returns; None when the message was dead-lettered instead."""
+    async def _insistently(self, message: Message, action: Callable[[], Awaitable[Result]]) -> Result:
+        """Return what `action` returns; raise `_HopelessError` when `message` is to be dead-lettered."""
         pause_s, failures = self._settings.backoff_initial_s, 0
         while True:
             try:
                 result = await action()
-            except ConsumerHaltedError:
-                raise
             except PermanentError as error:
-                await self._bury(message, error, done)
-                return None
+                raise _HopelessError from error
             except TransientError as error:
                 await self._wait_out(error, pause_s)
                 pause_s = min(2 * pause_s, self._settings.backoff_max_s)
@@ -138,14 +151,10 @@ class Processor(Generic[Event]):
                     failure=failures,
                 )  # fmt: skip
                 if failures >= self._settings.tries:
-                    await self._bury(message, error, done)
-                    return None
+                    raise _HopelessError from error
                 await asyncio.sleep(BUG_RETRY_S)
             else:
                 self._state.paused(None)
-                if result is None:
-                    # Nothing to handle (a heartbeat), or `_handle`, which has said so itself.
-                    done(message)
                 return result
 
     async def _wait_out(self, error: TransientError, pause_s: float) -> None:
@@ -155,10 +164,11 @@ class Processor(Generic[Event]):
         # Jitter: after an outage not every consumer should knock at the same instant.
         await asyncio.sleep(pause_s * self._random.uniform(0.5, 1.0))
 
-    async def _bury(self, message: Message, error: Exception, done: Callable[[Message], None]) -> None:
+    async def _bury(self, message: Message, verdict: _HopelessError, done: Callable[[Message], None]) -> None:
+        error = verdict.__cause__
+        assert error is not None
         await self._dead_letters.bury(message, error)
         done(message)
-        self._state.paused(None)
         self._state.dead_letters += 1
         self._record(message, "dead_lettered", error=str(error), kind=type(error).__name__)
         self._dead_letters.check()

@@ -25,6 +25,11 @@ class ConsumerState:
     last_event_at: float | None = None
     polled_at: float = field(default_factory=time.monotonic)
 
+    def __post_init__(self) -> None:
+        # So that alert rules find a 0 rather than nothing.
+        metrics.CONSUMER_PAUSED.labels(self.name).set(0)
+        metrics.CONSUMER_HALTED.labels(self.name).set(0)
+
     def polled(self) -> None:
         self.polled_at = time.monotonic()
 
@@ -55,9 +60,19 @@ class ConsumerState:
         metrics.LAST_EVENT.labels(self.name).set(self.last_event_at)
 
     @property
+    def why_waiting(self) -> str | None:
+        """Return why no messages flow; None when they do."""
+        waiting = self.halted_reason or self.paused_reason
+        if waiting is None and not self.is_connected:
+            waiting = "no broker is connected"
+        if waiting is None and self.partitions == 0:
+            waiting = "no partitions assigned"
+        return waiting
+
+    @property
     def is_ready(self) -> bool:
         """Whether messages flow, or would if there were any."""
-        return self.partitions > 0 and self.paused_reason is None and self.halted_reason is None
+        return self.why_waiting is None
 
     def as_json(self) -> dict[str, Any]:
         """Return the consumer's line of /status."""

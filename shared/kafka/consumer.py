@@ -7,12 +7,15 @@ on close (invariant 1).
 """
 
 import asyncio
+import contextvars
 import json
 import logging
+import math
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any, Protocol
 
 import structlog
@@ -30,6 +33,9 @@ PAUSE_AFTER_S = 0.5
 REVOKE_GRACE_S = 5.0
 # How long a revocation waits for the batch in hand before it is rolled back and left to the next owner.
 STATISTICS_INTERVAL_MS = 1000
+COMPLAINT_INTERVAL_S = 60.0
+# librdkafka repeats each complaint with every attempt to reconnect, several times a second for as long as a broker is
+# away.
 
 log = structlog.get_logger(__name__)
 
@@ -111,8 +117,8 @@ class _Batch:
     async def run(self, process: "Process") -> None:
         try:
             await process(self.messages, self.mark_done)
-        except Exception as error:
-            self.error = error  # raised again in the thread
+        except Exception as error:  # noqa: BLE001  (raised again in the thread)
+            self.error = error
         finally:
             self.ended.set()
 
@@ -125,16 +131,16 @@ class _Batch:
     def split(self) -> tuple[dict[tuple[str, int], int], dict[tuple[str, int], int]]:
         """Return per partition the next offset to store, and the first offset that is not done."""
         store: dict[tuple[str, int], int] = {}
-        rest: dict[tuple[str, int], int] = {}
+        undone: dict[tuple[str, int], int] = {}
         for message in self.messages:
             partition = message.topic, message.partition
-            if partition in rest:
+            if partition in undone:
                 continue
             if (*partition, message.offset) in self.done:
                 store[partition] = message.offset + 1
             else:
-                rest[partition] = message.offset
-        return store, rest
+                undone[partition] = message.offset
+        return store, undone
 
 
 Process = Callable[[Sequence[Message], Callable[[Message], None]], Awaitable[None]]
@@ -171,15 +177,19 @@ class ConsumerLoop:
         self._observer = observer
         self._settings = settings
         self._stopping = threading.Event()
+        self._stop_by = math.inf
         self._assigned: set[tuple[str, int]] = set()
         self._batch: _Batch | None = None
         self._paused = False
         self._halted = False
+        self._complained_at: dict[int, float] = {}
         self._log = log.bind(consumer=name)
 
     def stop(self) -> None:
-        """Ask the thread to finish the batch in hand and leave the group."""
-        self._stopping.set()
+        """Ask the thread to finish the batch in hand, within the grace of the settings, and leave the group."""
+        if not self._stopping.is_set():
+            self._stop_by = time.monotonic() + self._settings.shutdown_grace_s
+            self._stopping.set()
 
     async def run(self) -> None:
         """Consume until `stop`; raise `ConsumerFailedError` when that is no longer possible."""
@@ -189,14 +199,16 @@ class ConsumerLoop:
         def body() -> None:
             try:
                 self._consume(loop)
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001  (raised again in `run`)
                 failure = ConsumerFailedError(f"{self._name}: {error}")
                 failure.__cause__ = error
                 loop.call_soon_threadsafe(ended.set_exception, failure)
             else:
                 loop.call_soon_threadsafe(ended.set_result, None)
 
-        thread = threading.Thread(target=body, name=f"consumer-{self._name}", daemon=True)
+        # With the context, in which the service's name for the logs is.
+        target = contextvars.copy_context().run
+        thread = threading.Thread(target=target, args=(body,), name=f"consumer-{self._name}", daemon=True)
         thread.start()
         try:
             await asyncio.shield(ended)
@@ -212,16 +224,11 @@ class ConsumerLoop:
             self._config | {"stats_cb": self._observe, "error_cb": self._client_error},
             logger=logging.getLogger("librdkafka.consumer"),
         )
-        consumer.subscribe(
-            self._topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
-        )
+        consumer.subscribe(self._topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
         try:
             while not self._stopping.is_set():
                 self._observer.polled()
-                for batch in self._batches(self._poll(consumer)):
-                    self._work_off(consumer, loop, batch)
-                    if batch.abandoned or self._halted:
-                        break
+                self._work_off(consumer, loop, self._poll(consumer))
         finally:
             consumer.close()
 
@@ -239,46 +246,56 @@ class ConsumerLoop:
             else:
                 self._client_error(error)
         # A rebalance may have run inside consume(): what belongs to somebody else now is theirs to handle.
+        return self._held(messages)
+
+    def _work_off(self, consumer: Consumer, loop: asyncio.AbstractEventLoop, messages: list[Message]) -> None:
+        """Hand messages over, batch after batch, and store what is done."""
+        while messages and not self._stopping.is_set():
+            size = self._batch_length(messages)
+            batch, messages = _Batch(messages[:size]), messages[size:]
+            self._hand_over(consumer, loop, batch)
+            store, undone = batch.split()
+            self._store(consumer, store)
+            if undone:
+                # What follows waits its turn too: all of it is fetched again, in order.
+                self._rewind(consumer, undone, messages)
+                messages = []
+            if self._halted:
+                self._idle(consumer)
+            self._resume(consumer)
+            messages = self._held(messages)
+
+    def _batch_length(self, messages: Sequence[Message]) -> int:
+        """Return how many of `messages` fit a transaction; at least one does."""
+        sizes = accumulate(len(message.value) for message in messages)
+        return max(1, sum(size <= self._settings.batch_bytes for size in sizes))
+
+    def _held(self, messages: Sequence[Message]) -> list[Message]:
         return [message for message in messages if (message.topic, message.partition) in self._assigned]
 
-    def _batches(self, messages: list[Message]) -> Iterator[_Batch]:
-        start = size = 0
-        for index, message in enumerate(messages):
-            if size and size + len(message.value) > self._settings.batch_bytes:
-                yield _Batch(messages[start:index])
-                start, size = index, 0
-            size += len(message.value)
-        if messages[start:]:
-            yield _Batch(messages[start:])
-
-    def _work_off(self, consumer: Consumer, loop: asyncio.AbstractEventLoop, batch: _Batch) -> None:
+    def _hand_over(self, consumer: Consumer, loop: asyncio.AbstractEventLoop, batch: _Batch) -> None:
         self._batch = batch
         batch.cancel = asyncio.run_coroutine_threadsafe(batch.run(self._process), loop).cancel
         try:
-            self._await_batch(consumer, batch)
+            self._await(consumer, batch)
+        except BaseException:
+            self._abandon(batch, "the consumer failed")
+            raise
         finally:
             self._batch = None
-        store, rest = batch.split()
-        self._store(consumer, store)
-        if rest:
-            self._rewind(consumer, rest)
-        if self._halted:
-            self._idle(consumer)
-        self._resume(consumer)
-
-    def _await_batch(self, consumer: Consumer, batch: _Batch) -> None:
-        started = time.monotonic()
-        while not batch.ended.wait(POLL_S if self._paused else PAUSE_AFTER_S) and not batch.abandoned:
-            if self._stopping.is_set() and time.monotonic() - started > self._settings.shutdown_grace_s:
-                self._abandon(batch, "the service stops")
-            self._pause(consumer)
-            self._poll_paused(consumer)
         if isinstance(batch.error, ConsumerHaltedError):
             self._halted = True
             self._observer.halted(str(batch.error))
             self._log.critical("consumer.halted", reason=str(batch.error))
-        elif batch.error is not None:
+        elif batch.error is not None and not batch.abandoned:
             raise batch.error
+
+    def _await(self, consumer: Consumer, batch: _Batch) -> None:
+        while not batch.ended.wait(POLL_S if self._paused else PAUSE_AFTER_S) and not batch.abandoned:
+            if time.monotonic() > self._stop_by:
+                self._abandon(batch, "the service stops")
+            self._pause(consumer)
+            self._poll_paused(consumer)
 
     def _abandon(self, batch: _Batch, reason: str) -> None:
         self._log.warning("consumer.batch.abandoned", reason=reason, messages=len(batch.messages))
@@ -297,8 +314,7 @@ class ConsumerLoop:
             self._client_error(error)
         else:
             # Fetched just before the pause took hold: put it back.
-            early = Message.from_client(message)
-            self._rewind(consumer, {(early.topic, early.partition): early.offset})
+            self._rewind(consumer, {}, [Message.from_client(message)])
 
     def _idle(self, consumer: Consumer) -> None:
         """Hold the partitions, take nothing, until the service is stopped."""
@@ -317,12 +333,18 @@ class ConsumerLoop:
             self._paused = False
 
     def _store(self, consumer: Consumer, offsets: dict[tuple[str, int], int]) -> None:
-        held = [TopicPartition(*partition, offset) for partition, offset in offsets.items() if partition in self._assigned]
+        held = [
+            TopicPartition(*partition, offset) for partition, offset in offsets.items() if partition in self._assigned
+        ]
         if held:
             consumer.store_offsets(offsets=held)
 
-    def _rewind(self, consumer: Consumer, offsets: dict[tuple[str, int], int]) -> None:
-        for partition, offset in offsets.items():
+    def _rewind(self, consumer: Consumer, offsets: dict[tuple[str, int], int], following: Iterable[Message]) -> None:
+        """Fetch again from `offsets`, and the partitions of the messages that follow from there."""
+        first = dict(offsets)
+        for message in following:
+            first.setdefault((message.topic, message.partition), message.offset)
+        for partition, offset in first.items():
             if partition in self._assigned:
                 consumer.seek(TopicPartition(*partition, offset))
 
@@ -362,8 +384,11 @@ class ConsumerLoop:
     def _client_error(self, error: KafkaError) -> None:
         if error.fatal():
             raise KafkaException(error)
-        # librdkafka reconnects and refetches by itself; what it says is worth a line, not a stop.
-        self._log.warning("consumer.client_error", code=error.name(), error=error.str())
+        # librdkafka reconnects and refetches by itself; what it says is worth a line now and then, not a stop.
+        now = time.monotonic()
+        if now - self._complained_at.get(error.code(), -math.inf) >= COMPLAINT_INTERVAL_S:
+            self._complained_at[error.code()] = now
+            self._log.warning("consumer.client_error", code=error.name(), error=error.str())
 
     def _observe(self, statistics: str) -> None:
         report = json.loads(statistics)
@@ -375,4 +400,3 @@ class ConsumerLoop:
         ]
         self._observer.lag(sum(max(partition["consumer_lag_stored"], 0) for partition in partitions))
         self._observer.connected(any(broker["state"] == "UP" for broker in report["brokers"].values()))
-

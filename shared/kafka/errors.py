@@ -2,7 +2,7 @@
 
 from confluent_kafka import KafkaError
 
-from shared.errors import PermanentError, TransientError
+from shared.errors import PermanentError, TocsinError, TransientError
 
 _PERMANENT = frozenset(
     {
@@ -25,7 +25,15 @@ class BrokerRefusedError(PermanentError):
     """The broker will never take this."""
 
 
-def broker_error(error: KafkaError, doing: str) -> BrokerUnavailableError | BrokerRefusedError:
+class ClientFailedError(TocsinError):
+    """librdkafka cannot go on; the service must be restarted."""
+
+
+def broker_error(error: KafkaError, doing: str) -> TocsinError:
     """Return the exception that says what `doing` ran into."""
-    kind = BrokerRefusedError if error.code() in _PERMANENT else BrokerUnavailableError
+    kind: type[TocsinError] = BrokerUnavailableError
+    if error.fatal() or error.code() == KafkaError._FATAL:
+        kind = ClientFailedError
+    elif error.code() in _PERMANENT:
+        kind = BrokerRefusedError
     return kind(f"{doing}: {error.name()}: {error.str()}")

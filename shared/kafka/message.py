@@ -60,9 +60,7 @@ class OutgoingMessage:
     headers: Sequence[tuple[str, bytes]] = ()
 
 
-def event_headers(
-    *, event_id: uuid.UUID, sender: str, is_test: bool, traceparent: str | None
-) -> dict[str, str]:
+def event_headers(*, event_id: uuid.UUID, sender: str, is_test: bool, traceparent: str | None) -> dict[str, str]:
     """Return the headers of one of our own events, as text (`_id` in hexadecimal; see `wire_headers`)."""
     headers = {FORMAT_HEADER: "avro", ID_HEADER: event_id.hex, SENDER_HEADER: sender}
     if is_test:
@@ -74,6 +72,4 @@ def event_headers(
 
 def wire_headers(headers: Mapping[str, str]) -> list[tuple[str, bytes]]:
     """Return headers as bytes; `_id` becomes the 16 bytes that hop-client expects."""
-    return [
-        (name, uuid.UUID(value).bytes if name == ID_HEADER else value.encode()) for name, value in headers.items()
-    ]
+    return [(name, uuid.UUID(value).bytes if name == ID_HEADER else value.encode()) for name, value in headers.items()]

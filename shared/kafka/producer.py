@@ -12,8 +12,10 @@ from typing import Any
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Producer
 
+from shared.errors import TocsinError
 from shared.kafka.errors import broker_error
 from shared.kafka.message import OutgoingMessage
+from shared.schema.topics import DEAD_LETTER_HEADROOM_BYTES
 from shared.settings import MAX_MESSAGE_BYTES, KafkaSettings
 
 FLUSH_TIMEOUT_S = 10.0
@@ -28,7 +30,7 @@ def producer_config(settings: KafkaSettings) -> dict[str, Any]:
         "enable.idempotence": True,
         "acks": "all",
         "linger.ms": 0,
-        "message.max.bytes": MAX_MESSAGE_BYTES,
+        "message.max.bytes": MAX_MESSAGE_BYTES + DEAD_LETTER_HEADROOM_BYTES,
         "compression.type": "none",  # sky maps barely compress, small events are not worth the time
         "message.timeout.ms": 0,  # never give up: a message given up in the middle would break the order of its key
     }
@@ -38,9 +40,7 @@ class EventProducer:
     """Sends messages and says when the broker has them. Use as an async context manager."""
 
     def __init__(self, settings: KafkaSettings) -> None:
-        self._producer = Producer(
-            producer_config(settings), logger=logging.getLogger("librdkafka.producer")
-        )
+        self._producer = Producer(producer_config(settings), logger=logging.getLogger("librdkafka.producer"))
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._serve_reports, name="kafka-producer", daemon=True)
 
@@ -62,17 +62,27 @@ class EventProducer:
             away is waited for.
         BrokerRefusedError
             The broker will never take one of them.
+        ClientFailedError
+            No message can be sent any more.
         """
         loop = asyncio.get_running_loop()
         reports: list[asyncio.Future[KafkaError | None]] = []
+        failure: TocsinError | None = None
         for message in messages:
             report: asyncio.Future[KafkaError | None] = loop.create_future()
+            try:
+                await self._enqueue(message, loop, report)
+            except TocsinError as error:
+                failure = error
+                break
             reports.append(report)
-            await self._enqueue(message, loop, report)
-        for message, report in zip(messages, reports, strict=True):
-            error = await report
-            if error is not None:
-                raise broker_error(error, f"sending to {message.topic}")
+        # Also after a failure: who is told of it may look at what arrived, and nothing may be on its way then.
+        for message, report in zip(messages, reports, strict=False):
+            refusal = await report
+            if refusal is not None and failure is None:
+                failure = broker_error(refusal, f"sending to {message.topic}")
+        if failure is not None:
+            raise failure
 
     async def _enqueue(
         self,

@@ -45,9 +45,7 @@ def committed(client: dict[str, Any], group: str, topic: str) -> dict[int, int]:
     with _reader(client, group) as consumer:
         ends = _ends(consumer, topic)
         known = consumer.committed([TopicPartition(topic, number) for number in ends], timeout=TIMEOUT_S)
-        return {
-            partition.partition: max(partition.offset, ends[partition.partition][0]) for partition in known
-        }
+        return {partition.partition: max(partition.offset, ends[partition.partition][0]) for partition in known}
 
 
 def commit(client: dict[str, Any], group: str, topic: str, offsets: dict[int, int]) -> None:
@@ -59,7 +57,12 @@ def commit(client: dict[str, Any], group: str, topic: str, offsets: dict[int, in
 
 
 def read(
-    client: dict[str, Any], topic: str, *, start: dict[int, int] | None = None, last: int | None = None, follow: bool = False
+    client: dict[str, Any],
+    topic: str,
+    *,
+    start: dict[int, int] | None = None,
+    last: int | None = None,
+    follow: bool = False,
 ) -> Iterator[Message]:
     """Yield the records of a topic.
 

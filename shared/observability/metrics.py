@@ -25,9 +25,13 @@ EVENT_AGE = Histogram(
 TRANSIENT_FAILURES = Counter(
     "tocsin_transient_failures", "Tries that ended in an outage and will be repeated.", ["consumer", "error"]
 )
-CONSUMER_LAG = Gauge("tocsin_consumer_lag_messages", "Messages waiting in the partitions this member holds.", ["consumer"])
+CONSUMER_LAG = Gauge(
+    "tocsin_consumer_lag_messages", "Messages waiting in the partitions this member holds.", ["consumer"]
+)
 CONSUMER_PAUSED = Gauge("tocsin_consumer_paused", "1 while the consumer waits for an outage to pass.", ["consumer"])
-CONSUMER_HALTED = Gauge("tocsin_consumer_halted", "1 when the consumer takes nothing until an operator acts.", ["consumer"])
+CONSUMER_HALTED = Gauge(
+    "tocsin_consumer_halted", "1 when the consumer takes nothing until an operator acts.", ["consumer"]
+)
 CONSUMER_PARTITIONS = Gauge("tocsin_consumer_partitions", "Partitions this member holds.", ["consumer"])
 CONSUMER_CONNECTED = Gauge("tocsin_consumer_connected", "1 while a broker of this consumer is connected.", ["consumer"])
 LAST_EVENT = Gauge("tocsin_last_event_timestamp_seconds", "When the last message was taken (Unix time).", ["consumer"])
@@ -36,6 +40,8 @@ LAST_HEARTBEAT = Gauge(
 )
 OUTBOX_DEPTH = Gauge("tocsin_outbox_depth", "Committed events that the broker has not acknowledged.")
 OUTBOX_DELAY = Histogram(
-    "tocsin_outbox_delay_seconds", "Time from an event's transaction to the broker's acknowledgement.", buckets=AGE_BUCKETS_S
+    "tocsin_outbox_delay_seconds",
+    "Time from an event's transaction to the broker's acknowledgement.",
+    buckets=AGE_BUCKETS_S,
 )
 PUBLISHED = Counter("tocsin_published", "Events acknowledged by the broker.", ["topic"])

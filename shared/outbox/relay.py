@@ -2,8 +2,8 @@
 
 A row is deleted when the broker has acknowledged it. A relay that died in between leaves rows that are
 already on their topic; since the relay is the only writer of these rows and publishes in order, they are
-among the last records there. So a relay that finds rows whose fate it does not know looks at the end of
-their topics first and deletes what it sees (`shared.outbox.tail`).
+among the last records there. So a relay that takes over, or has failed, looks at the end of the topics first
+and deletes the rows that it sees there (`shared.outbox.tail`).
 """
 
 import asyncio
@@ -18,7 +18,7 @@ import structlog
 
 from shared.db.errors import translated_errors
 from shared.db.pool import connect
-from shared.errors import TransientError
+from shared.errors import PermanentError, TransientError
 from shared.kafka.message import OutgoingMessage, wire_headers
 from shared.kafka.producer import EventProducer
 from shared.observability import metrics
@@ -56,8 +56,7 @@ class OutboxRelay:
         self._find_published = find_published
         self._wake = asyncio.Event()
         self._stopping = False
-        self._uncertain = True
-        self.depth: int | None = None
+        self.waiting_reason: str | None = None
 
     def wake(self) -> None:
         """Tell the relay that something was committed."""
@@ -69,37 +68,51 @@ class OutboxRelay:
         self._wake.set()
 
     async def run(self) -> None:
-        """Publish until stopped; outages of the database or the broker are waited out."""
+        """Publish until stopped.
+
+        Outages are waited out, and so is a refusal of the broker: no row may be passed over, for the sake of the
+        order, and operators see the reason in /status.
+
+        Raises
+        ------
+        ClientFailedError
+            Nothing can be published by this process any more.
+        """
         while True:
             try:
                 async with connect(self._database, self._schema) as connection:
                     await self._publish_while_connected(connection)
-                return
-            except TransientError as error:
-                # What was on its way when it happened may or may not have arrived.
-                self._uncertain = True
-                log.warning("outbox.relay.waiting", reason=str(error))
+            except (TransientError, PermanentError) as error:
+                self.waiting_reason = str(error)
+                log.warning("outbox.relay.waiting", reason=self.waiting_reason)
                 if self._stopping:
                     return
                 await asyncio.sleep(RETRY_S)
+            else:
+                return
 
     async def _publish_while_connected(self, connection: asyncpg.Connection) -> None:
         if not await self._become_the_only_one(connection):
             return
         with translated_errors():
             await connection.add_listener(f"{self._schema}_outbox", lambda *_: self.wake())
+        is_settled = False
         while True:
             self._wake.clear()
             with translated_errors():
                 rows = await connection.fetch(_SELECT, BATCH_ROWS, BATCH_BYTES)
-            self._report_depth(len(rows))
-            if rows:
+            if rows and is_settled:
+                # Should it fail, nobody knows what arrived: the exception leads back to where nothing is settled.
                 await self._publish(connection, rows)
+            elif rows:
+                await self._settle(connection)
             elif self._stopping:
                 return
             else:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), POLL_S)
+            is_settled = True
+            self.waiting_reason = None
 
     async def _become_the_only_one(self, connection: asyncpg.Connection) -> bool:
         """Wait for the lock that the relay of another replica may hold; False when stopped meanwhile."""
@@ -107,18 +120,22 @@ class OutboxRelay:
             with translated_errors():
                 if await connection.fetchval("SELECT pg_try_advisory_lock(hashtextextended($1, 1))", self._schema):
                     return True
+            self.waiting_reason = None
             await asyncio.sleep(POLL_S)
         return False
 
+    async def _settle(self, connection: asyncpg.Connection) -> None:
+        """Delete the rows that are on their topic already."""
+        with translated_errors():
+            rows = await connection.fetch("SELECT topic, event_id FROM outbox")
+        topics, ids = {row["topic"] for row in rows}, {row["event_id"] for row in rows}
+        published = await asyncio.to_thread(self._find_published, topics, ids)
+        if published:
+            log.info("outbox.relay.recovered", already_published=len(published))
+            with translated_errors():
+                await connection.execute("DELETE FROM outbox WHERE event_id = ANY($1::uuid[])", list(published))
+
     async def _publish(self, connection: asyncpg.Connection, rows: Sequence[asyncpg.Record]) -> None:
-        unsent = rows
-        if self._uncertain:
-            ids = {row["event_id"] for row in rows}
-            published = await asyncio.to_thread(self._find_published, {row["topic"] for row in rows}, ids)
-            unsent = [row for row in rows if row["event_id"] not in published]
-            if published:
-                log.info("outbox.relay.recovered", already_published=len(published))
-        self._uncertain = True
         await self._producer.send(
             [
                 OutgoingMessage(
@@ -127,17 +144,12 @@ class OutboxRelay:
                     value=row["value"],
                     headers=wire_headers(json.loads(row["headers"])),
                 )
-                for row in unsent
+                for row in rows
             ]
         )
         with translated_errors():
             await connection.execute("DELETE FROM outbox WHERE id = ANY($1::bigint[])", [row["id"] for row in rows])
-        self._uncertain = False
         now = datetime.now(UTC)
-        for row in unsent:
+        for row in rows:
             metrics.PUBLISHED.labels(row["topic"]).inc()
             metrics.OUTBOX_DELAY.observe((now - row["created_at"]).total_seconds())
-
-    def _report_depth(self, rows: int) -> None:
-        self.depth = rows
-        metrics.OUTBOX_DEPTH.set(rows)

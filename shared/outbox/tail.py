@@ -1,4 +1,4 @@
-"""Looks at the end of topics: which of these events are there already?"""
+"""Looks at the end of topics, for events that are there already."""
 
 import uuid
 from collections.abc import Collection

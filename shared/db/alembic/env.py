@@ -1,4 +1,4 @@
-"""Alembic's entry point, the same for every service; `shared.db.migrations` says which one and hands the connection in."""
+"""Alembic's entry point for every service; `shared.db.migrations` says which one and hands the connection in."""
 
 from alembic import context
 
