@@ -33,7 +33,8 @@ def create_missing(kafka: KafkaSettings) -> list[str]:
     """As `apply`, for the broker of `kafka`."""
     there = topic_names(kafka)
     missing = [topic for topic in all_topics() if topic.name not in there]
-    futures = admin(kafka).create_topics(
+    client = admin(kafka)  # kept: its requests end with it
+    futures = client.create_topics(
         [
             NewTopic(
                 topic.name,
