@@ -104,7 +104,8 @@ class IndexHandler:
         """Store the searchable form."""
         store = SkymapStore(work)
         store.add_cells(indexed.record.event_id, indexed.searchable.parts)
-        store.add_picture(indexed.record.event_id, indexed.searchable.picture)
+        if indexed.searchable.picture is not None:
+            store.add_picture(indexed.record.event_id, indexed.searchable.picture)
 
 
 def product_id(alert_event_id: UUID, map_kind: MapKind) -> UUID:

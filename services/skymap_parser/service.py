@@ -27,7 +27,8 @@ def _build(settings: SkymapParserSettings, runtime: Runtime) -> Service:
         return await runtime.compute.run(make_product, settings.blobs, source)
 
     async def searchable(canonical: BlobRef, title: str) -> SearchableMap:
-        return await runtime.background.run(make_searchable, settings.blobs, canonical, title)
+        wanted = title if settings.skymap_parser.pictures else None
+        return await runtime.background.run(make_searchable, settings.blobs, canonical, wanted)
 
     maps = SkymapHandler(make_product=product, sender=f"tocsin.{NAME}")
     index = IndexHandler(make_searchable=searchable)

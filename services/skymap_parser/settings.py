@@ -1,9 +1,19 @@
 """Settings of skymap_parser."""
 
-from shared.settings import ServiceSettings
+from pydantic import Field
+
+from shared.settings import Section, ServiceSettings
 
 NAME = "skymap_parser"
 
 
+class SkymapParserSection(Section):
+    """What is made of a map beside its product."""
+
+    pictures: bool = Field(True, description="Draw an all-sky picture of every map (a third of a second of one core).")
+
+
 class SkymapParserSettings(ServiceSettings):
-    """skymap_parser has no settings of its own: what an alert's map must be like is not a matter of taste."""
+    """Everything skymap_parser reads from its environment."""
+
+    skymap_parser: SkymapParserSection = SkymapParserSection()

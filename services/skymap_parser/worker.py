@@ -39,7 +39,7 @@ class SearchableMap:
     """What the second look at a map gives: its cells for the index, its picture for people."""
 
     parts: list[CellPart]
-    picture: BlobRef
+    picture: BlobRef | None
 
 
 def make_product(settings: BlobSettings, source: BlobRef) -> Skymap:
@@ -67,11 +67,11 @@ def make_product(settings: BlobSettings, source: BlobRef) -> Skymap:
     )
 
 
-def make_searchable(settings: BlobSettings, canonical: BlobRef, title: str) -> SearchableMap:
-    """Return the cells of a canonical map for the index, and draw its picture."""
+def make_searchable(settings: BlobSettings, canonical: BlobRef, title: str | None) -> SearchableMap:
+    """Return the cells of a canonical map for the index, and draw its picture if it has a title."""
     store = _store(settings)
     skymap = read_skymap(store.get(canonical))
-    picture = store.put(draw(skymap, title=title), PICTURE_MEDIA_TYPE)
+    picture = None if title is None else store.put(draw(skymap, title=title), PICTURE_MEDIA_TYPE)
     columns = (
         skymap.cells.start,
         skymap.cells.stop,

@@ -1,0 +1,164 @@
+"""A broker, a database and services as real processes, for tests that stop and kill them."""
+
+import asyncio
+import io
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import fastavro
+import httpx
+
+from cli.migrate import migrate
+from cli.stack.kafka import KafkaBroker
+from cli.stack.postgres import PostgresServer
+from cli.topics import apply
+from shared.kafka.message import ID_HEADER, Message
+from shared.kafka.reading import read
+from shared.settings import KafkaSettings
+
+DEADLINE_S = 90.0
+
+
+def eventually(condition: Callable[[], bool], what: str, deadline_s: float = DEADLINE_S) -> None:
+    """Wait until `condition` holds; fail saying `what` was waited for."""
+    end = time.monotonic() + deadline_s
+    while not condition():
+        if time.monotonic() > end:
+            raise AssertionError(f"not within {deadline_s:.0f} s: {what}")
+        time.sleep(0.05)
+
+
+@dataclass
+class ServiceUnderTest:
+    """One process of a service."""
+
+    name: str
+    port: int
+    log: Path
+    process: "subprocess.Popen[bytes]"
+
+    def get(self, path: str) -> httpx.Response:
+        return httpx.get(f"http://127.0.0.1:{self.port}{path}", timeout=5)
+
+    @property
+    def is_ready(self) -> bool:
+        with suppress(httpx.HTTPError):
+            return self.get("/readyz").status_code == 200
+        return False
+
+    @property
+    def is_alive(self) -> bool:
+        return self.process.poll() is None
+
+    def wait_ready(self) -> None:
+        eventually(lambda: self.is_ready or not self.is_alive, f"{self.name} ready")
+        assert self.is_alive, self.log.read_text()[-3000:]
+
+    def wait_killed(self) -> None:
+        eventually(lambda: not self.is_alive, f"{self.name} killed itself")
+        assert self.process.returncode == -signal.SIGKILL, self.log.read_text()[-3000:]
+
+    def stop(self) -> None:
+        """SIGTERM, and wait; a process that does not end in time is killed and the test fails."""
+        if self.is_alive:
+            self.process.terminate()
+            try:
+                self.process.wait(40)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                raise AssertionError(f"{self.name} did not stop:\n{self.log.read_text()[-3000:]}") from None
+
+
+@dataclass
+class SystemUnderTest:
+    """What is running, and what it has made of the alerts so far."""
+
+    folder: Path
+    broker: KafkaBroker
+    database: PostgresServer
+    environment: dict[str, str]
+    started: list[ServiceUnderTest] = field(default_factory=list)
+
+    @property
+    def client(self) -> dict[str, Any]:
+        """librdkafka settings that reach the broker."""
+        return KafkaSettings(bootstrap_servers=self.broker.address).client_config()
+
+    def start(self, service: str, *, dying: tuple[str, int] | None = None, **environment: str) -> ServiceUnderTest:
+        """Start a service, or one that dies at (point, after so many); see `tests.support.crashing_service`."""
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        module = [f"services.{service}"] if dying is None else ["tests.support.crashing_service", service, *map(str, dying)]
+        log = self.folder / f"{service}-{len(self.started)}.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", *module],
+                env={**os.environ, **self.environment, "TOCSIN_HTTP__PORT": str(port), **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                cwd=Path(__file__).parents[2],
+            )
+        self.started.append(ServiceUnderTest(service, port, log, process))
+        return self.started[-1]
+
+    def stop_services(self) -> None:
+        for service in self.started:
+            service.stop()
+
+    def records(self, topic: str) -> list[tuple[Message, dict[str, Any]]]:
+        """Every record of a topic, decoded by fastavro alone, as an outside subscriber would."""
+        return [(message, next(fastavro.reader(io.BytesIO(message.value)))) for message in read(self.client, topic)]
+
+    def rows(self, query: str, *arguments: object) -> list[asyncpg.Record]:
+        """Ask the database."""
+
+        async def ask() -> list[asyncpg.Record]:
+            connection = await asyncpg.connect(self.database.address)
+            try:
+                return list(await connection.fetch(query, *arguments))
+            finally:
+                await connection.close()
+
+        return asyncio.run(ask())
+
+
+def ids(messages: Sequence[Message]) -> list[bytes]:
+    """The `_id` headers."""
+    return [message.header(ID_HEADER) or b"" for message in messages]
+
+
+@contextmanager
+def running_system(folder: Path) -> Iterator[SystemUnderTest]:
+    """Start a broker and a database with topics and tables; stop them and every service at the end."""
+    broker, database = KafkaBroker(folder / "kafka"), PostgresServer(folder / "postgres", durable=False)
+    system = SystemUnderTest(folder, broker, database, {})
+    try:
+        broker.start()
+        database.start()
+        system.environment = {
+            "TOCSIN_KAFKA__BOOTSTRAP_SERVERS": broker.address,
+            "TOCSIN_DATABASE__URL": database.address,
+            "TOCSIN_BLOBS__URL": str(folder / "blobs"),
+            "TOCSIN_SKYMAP_PARSER__PICTURES": "false",
+        }
+        apply(system.environment)
+        migrate(system.environment)
+        yield system
+    finally:
+        for service in system.started:
+            service.process.kill()
+            service.process.wait()
+        broker.stop()
+        database.stop()
