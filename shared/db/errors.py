@@ -33,9 +33,6 @@ def translated_errors() -> Iterator[None]:
     try:
         yield
     except _TRANSIENT as error:
-        if isinstance(error, ValueError):
-            # asyncpg's complaint about an argument is an InterfaceError too; no waiting mends it.
-            raise
         raise _unavailable(error) from error
 
 
