@@ -57,17 +57,19 @@ Sendable = bytes | tuple[bytes | None, bytes] | tuple[bytes | None, bytes, Seque
 """A value; a key and a value; a key, a value and headers."""
 
 
-def send(address: str, topic: str, *messages: Sendable, partition: int = -1) -> None:
-    """Put messages on a topic, in order; return when the broker has them."""
+def send(address: str, topic: str, *messages: Sendable, partition: int = -1) -> list[tuple[int, int]]:
+    """Put messages on a topic, in order; return when the broker has them, with their partitions and offsets."""
     producer = Producer({"bootstrap.servers": address, "message.max.bytes": MAX_MESSAGE_BYTES + 65536, "acks": "all"})
-    errors: list[object] = []
+    reports: list[tuple[object, tuple[int, int]]] = []
     for message in messages:
         key, value, headers = (*((None, message) if isinstance(message, bytes) else message), ())[:3]
         producer.produce(
-            topic, value, key, partition, on_delivery=lambda error, _: errors.append(error), headers=list(headers)
-        )
+            topic, value, key, partition, headers=list(headers),
+            on_delivery=lambda error, sent: reports.append((error, (sent.partition(), sent.offset()))),
+        )  # fmt: skip
     assert producer.flush(DEADLINE_S) == 0
-    assert not any(errors), errors
+    assert not any(error for error, _ in reports), reports
+    return [position for _, position in reports]
 
 
 def records(address: str, topic: str) -> list[Message]:
