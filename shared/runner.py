@@ -154,6 +154,7 @@ async def _serve(definition: ServiceDefinition, settings: ServiceSettings) -> No
             state = ConsumerState(subscription.name, tuple(subscription.topics))
             status.consumers.append(state)
             loops.append(_consumer(subscription, state, settings, pool, producer, relay, release))
+        await _recall_last_events(pool, status.consumers)
         app = create_app(status, service.routers)
         server = _Server(
             uvicorn.Config(
@@ -165,6 +166,21 @@ async def _serve(definition: ServiceDefinition, settings: ServiceSettings) -> No
             )
         )
         await _until_stopped(loops, relay, server, service.background)
+
+
+async def _recall_last_events(pool: asyncpg.Pool, consumers: Sequence[ConsumerState]) -> None:
+    """Tell each consumer when it last handled an event, so that a restart does not look like silence."""
+    try:
+        async with asyncio.timeout(DATABASE_ANSWER_S):
+            rows = await pool.fetch(
+                "SELECT consumer, EXTRACT(epoch FROM max(handled_at))::float8 AS at FROM inbox GROUP BY consumer"
+            )
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
+        log.warning("service.history.unknown", reason="the database does not answer")
+        return
+    handled_at = {row["consumer"]: row["at"] for row in rows}
+    for consumer in consumers:
+        consumer.last_event_at = handled_at.get(consumer.name)
 
 
 async def _until_stopped(

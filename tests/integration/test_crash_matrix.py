@@ -93,7 +93,7 @@ class Flow:
         maps = self.system.rows(
             "SELECT event_id, state FROM skymap_parser.skymaps WHERE superevent_id = ANY($1)", self.superevents
         )
-        assert Counter(row["event_id"] for row in maps) == Counter(self.products[: -SUPEREVENTS])
+        assert Counter(row["event_id"] for row in maps) == Counter(self.products[:-SUPEREVENTS])
         assert {row["state"] for row in maps} == {"WITHDRAWN"}
         superevents = self.system.rows(
             "SELECT state, alert_count FROM gw_listener.superevents WHERE superevent_id = ANY($1)", self.superevents
@@ -102,7 +102,9 @@ class Flow:
 
     def _check_topic(self, topic: str, expected: list[object]) -> None:
         records = [
-            (message, record) for message, record in self.system.records(topic) if record["superevent_id"] in self.superevents
+            (message, record)
+            for message, record in self.system.records(topic)
+            if record["superevent_id"] in self.superevents
         ]
         assert Counter(record["event_id"] for _, record in records) == Counter(expected)
         for superevent in self.superevents:

@@ -4,7 +4,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,12 @@ def tocsin(*arguments: str | Path, env: Mapping[str, str]) -> Outcome:
         command, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
     )
     return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+def at_once(commands: Sequence[Sequence[str]], *, env: Mapping[str, str]) -> list[Outcome]:
+    """Run commands that do not mind each other."""
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        return list(pool.map(lambda command: tocsin(*command, env=env), commands))
 
 
 def prepare_directory(directory: Path) -> Path:

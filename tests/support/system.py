@@ -99,7 +99,9 @@ class SystemUnderTest:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        module = [f"services.{service}"] if dying is None else ["tests.support.crashing_service", service, *map(str, dying)]
+        module = (
+            [f"services.{service}"] if dying is None else ["tests.support.crashing_service", service, *map(str, dying)]
+        )
         log = self.folder / f"{service}-{len(self.started)}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
