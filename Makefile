@@ -35,7 +35,7 @@ status: setup ## Say how everything is
 	@$(BIN)/tocsin status
 
 test: setup $(ASYNCAPI) ## Run all tests, on a real Kafka, PostgreSQL and InfluxDB
-	@$(BIN)/python -m cli.stack.install
+	@$(BIN)/python -m cli.stack
 	@$(BIN)/python -m pytest $(PYTEST)
 
 check: setup ## Lint, formatting, types, import rules
@@ -53,7 +53,7 @@ docs: setup ## Generate docs/reference/ and the Kafka manifests from schemas/
 	@$(BIN)/python -m cli.k8s
 
 bench: setup ## Measure against peers and bare operations, side by side
-	@$(BIN)/python -m cli.stack.install
+	@$(BIN)/python -m cli.stack
 	@$(BIN)/python -m benchmarks
 
 lock: setup ## Resolve requirements.lock anew from pyproject.toml
@@ -69,5 +69,5 @@ clean: ## Remove what is generated; the data of the local stack too
 $(ASYNCAPI): tests/contract/asyncapi/package.json
 	@mkdir -p .local/asyncapi
 	@cp tests/contract/asyncapi/package.json .local/asyncapi/
-	@if command -v npm >/dev/null; then npm install --prefix .local/asyncapi --no-audit --no-fund --silent && touch $@; \
+	@if command -v npm >/dev/null; then npm install --prefix .local/asyncapi --no-audit --no-fund --no-package-lock --ignore-scripts --silent && touch $@; \
 		else echo "npm is not here: the AsyncAPI document will not be parsed in the tests"; fi

@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 
 from cli.stack.component import ComponentHealth, NotAvailableError
-from cli.stack.process import DetachedProcess, exclusive, remembered_port, write_atomically
+from cli.stack.process import DetachedProcess, exclusive, give_up_taken_port, remembered_port, write_atomically
 
 DATABASE = "tocsin"
 
@@ -44,6 +44,7 @@ class InfluxServer:
             if self.process.pid is None:
                 if not (program := shutil.which("influxd")):
                     raise NotAvailableError("influxdb: influxd is not installed")
+                give_up_taken_port(self._directory, "http")
                 self._write_configuration()
                 self.process.spawn([program, "run", "-config", self._configuration])
             self.process.wait_until_ready(lambda: influx_health(self.address).up, deadline_s=START_DEADLINE_S)

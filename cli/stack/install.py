@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -66,7 +65,3 @@ def install_missing(programs: Sequence[Program], progress: Callable[[str], None]
     except StackError as error:
         progress(str(error))
     return tuple(program for program in missing if not program.is_here())
-
-
-if __name__ == "__main__":
-    sys.exit(1 if any(program is not INFLUX for program in install_missing(PROGRAMS, print)) else 0)

@@ -16,7 +16,14 @@ from confluent_kafka.admin import AdminClient
 
 from cli.stack.component import ComponentHealth, NotAvailableError, StackError
 from cli.stack.paths import local_directory
-from cli.stack.process import DetachedProcess, exclusive, remembered_port, run_to_end, write_atomically
+from cli.stack.process import (
+    DetachedProcess,
+    exclusive,
+    give_up_taken_port,
+    remembered_port,
+    run_to_end,
+    write_atomically,
+)
 from shared.settings import MAX_MESSAGE_BYTES
 
 START_DEADLINE_S = 60
@@ -70,6 +77,7 @@ class KafkaBroker:
         """Return when the broker answers; the first time takes Maven's download and the formatting of its storage."""
         with exclusive(self._directory / "start.lock"):
             if self.process.pid is None:
+                give_up_taken_port(self._directory, "broker")
                 classpath = f"{kafka_jars(self._jars)}/*"
                 self._write_configuration()
                 self._format_storage(classpath)

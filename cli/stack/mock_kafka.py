@@ -3,17 +3,13 @@
 It speaks enough Kafka for the services, but makes any topic that is named and forgets all of them when it stops.
 """
 
-import os
 import signal
 import sys
 from pathlib import Path
 
-from confluent_kafka import Producer
-
 from cli.stack.component import ComponentHealth
 from cli.stack.kafka import kafka_health
-from cli.stack.process import DetachedProcess, exclusive, write_atomically
-from shared.settings import MAX_MESSAGE_BYTES
+from cli.stack.process import DetachedProcess, exclusive
 
 WARNING = (
     "WARNING: this is not Apache Kafka but librdkafka's in-memory test cluster. Topics are lost when it stops, "
@@ -44,7 +40,7 @@ class MockKafka:
             if self.process.pid is not None:
                 return
             self._address_path.unlink(missing_ok=True)
-            self.process.spawn([sys.executable, "-m", "cli.stack.mock_kafka", self._address_path])
+            self.process.spawn([sys.executable, "-m", "cli.stack.mock_cluster", self._address_path])
             self.process.wait_until_ready(self._address_path.exists, deadline_s=START_DEADLINE_S)
 
     def stop(self) -> None:
@@ -57,20 +53,3 @@ class MockKafka:
             return ComponentHealth(False, "not running")
         health = kafka_health({"bootstrap.servers": self.address})
         return ComponentHealth(health.up, f"{health.detail}; IN-MEMORY TEST CLUSTER, topics do not outlive it")
-
-
-def serve(address_path: Path) -> None:
-    """Run the cluster until SIGTERM and write its bootstrap servers to `address_path`."""
-    stop_signals = {signal.SIGTERM, signal.SIGINT}
-    # Before librdkafka starts its threads, so that they inherit the mask and the signal waits for us.
-    signal.pthread_sigmask(signal.SIG_BLOCK, stop_signals)
-    # The cluster lives inside the client that asks for it.
-    client = Producer({"test.mock.num.brokers": 1, "bootstrap.servers": "", "message.max.bytes": MAX_MESSAGE_BYTES})
-    brokers = client.list_topics(timeout=10).brokers.values()
-    write_atomically(address_path, ",".join(f"{broker.host}:{broker.port}" for broker in brokers))
-    print(f"{os.getpid()}: {WARNING}", flush=True)
-    signal.sigwait(stop_signals)
-
-
-if __name__ == "__main__":
-    serve(Path(sys.argv[1]))

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import asyncpg
 
 from cli.stack.component import ComponentHealth, NotAvailableError, StackError
-from cli.stack.process import DetachedProcess, exclusive, remembered_port, run_to_end
+from cli.stack.process import DetachedProcess, exclusive, give_up_taken_port, remembered_port, run_to_end
 
 T = TypeVar("T")
 
@@ -76,6 +76,7 @@ class PostgresServer:
         """Return when the server takes connections and the database exists."""
         with exclusive(self._directory / "start.lock"):
             if self.process.pid is None:
+                give_up_taken_port(self._directory, "postgres")
                 binaries = postgres_binaries()
                 if not (self._cluster / "PG_VERSION").exists():
                     self._make_cluster(binaries)

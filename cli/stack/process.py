@@ -194,6 +194,13 @@ def remembered_port(directory: Path, name: str, wanted: int | None = None, *, pr
     return port
 
 
+def give_up_taken_port(directory: Path, name: str) -> None:
+    """Before a start: forget the remembered port of `name` when somebody else listens there by now."""
+    path = directory / f"{name}.port"
+    if path.exists() and not _is_free(int(path.read_text())):
+        path.unlink()
+
+
 def _free_port() -> int:
     for port in random.SystemRandom().sample(PORT_RANGE, k=100):
         if _is_free(port):

@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 
 from cli.stack.component import ComponentHealth
-from cli.stack.process import DetachedProcess, exclusive, remembered_port
+from cli.stack.process import DetachedProcess, exclusive, give_up_taken_port, remembered_port
 
 START_DEADLINE_S = 60
 STOP_DEADLINE_S = 30
@@ -82,6 +82,7 @@ class ServiceProcess:
         with exclusive(self._directory / f"{self.name}.lock"):
             if self.process.pid is not None:
                 return
+            give_up_taken_port(self._directory, self.name)
             own = {"TOCSIN_HTTP__PORT": str(self._port), "PYTHONUNBUFFERED": "1"}
             self.process.spawn([sys.executable, "-m", f"services.{self.name}"], {**os.environ, **environment, **own})
 

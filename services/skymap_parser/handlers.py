@@ -75,7 +75,9 @@ class SkymapHandler:
         for map_kind, skymap in parsed.products:
             record = _record(alert, map_kind, skymap)
             store.add(record)
-            self._announce(record, work)
+            stands = record.state is SkymapState.AVAILABLE
+            # A map that comes after its superevent's retraction is kept for the record, and not handed on.
+            self._announce(record if stands else record.model_copy(update={"skymap": None}), work)
 
     def _announce(self, record: GwSkymap, work: UnitOfWork) -> None:
         work.emit(outgoing(TOPIC, record, is_test=record.is_test, sender=self._sender))

@@ -49,7 +49,7 @@ def _build(settings: SkymapParserSettings, runtime: Runtime) -> Service:
                 receive=index.receive,
                 handle=index.on_map,
                 dead_letter_topics={TOPIC: dead_letter_topic(TOPIC, NAME)},
-                group=INDEX,
+                group=NAME,
                 batch_size=1,
             ),
         ]
