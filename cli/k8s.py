@@ -69,8 +69,10 @@ def _rights(service: str) -> list[dict[str, Any]]:
     group = {"type": "group", "name": service, "patternType": "literal"}
     rights: list[dict[str, Any]] = [{"resource": group, "operations": ["Read", "Describe"]}]
     for topic in _all_topics():
-        operations = ["Read"] if service in topic.consumers else []
-        operations += ["Write"] if service in topic.producers else []
+        writes = service in topic.producers
+        # After a crash a relay looks at the end of the topics it writes.
+        operations = ["Read"] if writes or service in topic.consumers else []
+        operations += ["Write"] if writes else []
         if operations:
             resource = {"type": "topic", "name": topic.name, "patternType": "literal"}
             rights.append({"resource": resource, "operations": [*operations, "Describe"]})

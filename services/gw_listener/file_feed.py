@@ -1,8 +1,7 @@
 """A source of files as a feed of messages; what was read is remembered in the table `files`."""
 
 import asyncio
-import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import asyncpg
 
@@ -10,13 +9,16 @@ from services.gw_listener.files import FileAlert, FolderWatch
 from services.gw_listener.sources import ALERT_TOPIC, FilesSource
 from shared.db.errors import translated_errors
 from shared.kafka.message import Message
-from shared.observability import metrics
 
 
 class FileFeed:
-    """Messages made of files. Their key is the path, their offset the time of modification."""
+    """Messages made of files. Their key is the path, their offset the time of modification.
 
-    def __init__(self, source: FilesSource, pool: asyncpg.Pool) -> None:
+    `looked` is called after each look at the places: the source's heartbeat.
+    """
+
+    def __init__(self, source: FilesSource, pool: asyncpg.Pool, *, looked: Callable[[], None]) -> None:
+        self._looked = looked
         self._source = source
         self._pool = pool
         self._watch = FolderWatch(source)
@@ -36,7 +38,7 @@ class FileFeed:
                 )
                 seen.add(file)
             yield None
-            metrics.LAST_HEARTBEAT.labels(self._source.name).set(time.time())
+            self._looked()
             await asyncio.sleep(self._source.poll_interval_s)
 
     async def done(self, message: Message) -> None:  # noqa: ARG002 - the file in hand says more than its message

@@ -9,7 +9,7 @@ from services.gw_listener.file_feed import FileFeed
 from services.gw_listener.handlers import AlertHandler, AlertReceiver, Reception
 from services.gw_listener.heartbeats import Heartbeats, consumer_name
 from services.gw_listener.offload import OffloadStore, unwrap
-from services.gw_listener.settings import NAME, GwListenerSettings
+from services.gw_listener.settings import NAME, OWN_SOURCE, GwListenerSettings
 from services.gw_listener.sources import (
     ALERT_TOPIC,
     FilesSource,
@@ -33,11 +33,13 @@ def define(settings: GwListenerSettings) -> ServiceDefinition:
 
 def _build(settings: GwListenerSettings, runtime: Runtime) -> Service:
     handler = AlertHandler(wanted=settings.gw_listener.filter, sender=f"tocsin.{NAME}")
-    own = KafkaSource(name="local", broker=settings.kafka, group_id=NAME, group_protocol=settings.kafka.group_protocol)
+    own = KafkaSource(
+        name=OWN_SOURCE, broker=settings.kafka, group_id=NAME, group_protocol=settings.kafka.group_protocol
+    )
     heartbeats = Heartbeats()
     subscriptions = [
         _subscription(source, runtime=runtime, handler=handler, heartbeats=heartbeats)
-        for source in settings.gw_listener.sources or (own,)
+        for source in (*settings.gw_listener.sources, *((own,) if settings.gw_listener.own_topic else ()))
     ]
     return Service(subscriptions=subscriptions, sources=heartbeats.as_json)
 
@@ -62,7 +64,10 @@ def _subscription(
             return message.value
 
         return Subscription(
-            **common(whole_file, [ALERT_TOPIC]), topics=[ALERT_TOPIC], group=NAME, feed=FileFeed(source, runtime.pool)
+            **common(whole_file, [ALERT_TOPIC]),
+            topics=[ALERT_TOPIC],
+            group=NAME,
+            feed=FileFeed(source, runtime.pool, looked=lambda: heartbeats.beat(source.name)),
         )
 
     offload = None

@@ -8,19 +8,22 @@ from shared.errors import InvalidInputError
 from shared.settings import Section, ServiceSettings
 
 NAME = "gw_listener"
+OWN_SOURCE = "local"
 
 
 class GwListenerSection(Section):
     """Where alerts come from and which are wanted."""
 
-    sources: tuple[Source, ...] = Field(
-        (), description="Where alerts come from; without any, the topic igwn.gwalert of the project's own broker."
+    sources: tuple[Source, ...] = Field((), description="Where alerts come from, beside the project's own broker.")
+    own_topic: bool = Field(
+        True,
+        description="Also read igwn.gwalert of the project's own broker, where `tocsin replay` and `tocsin dlq replay` publish.",
     )
     filter: AlertFilter = Field(AlertFilter(), description="Which alerts are wanted.")
 
     @model_validator(mode="after")
     def _names_differ(self) -> "GwListenerSection":
-        names = [source.name for source in self.sources]
+        names = [source.name for source in self.sources] + [OWN_SOURCE] * self.own_topic
         for name in names:
             if names.count(name) > 1:
                 # Offsets, metrics and the inbox are kept by name.

@@ -42,6 +42,7 @@ def a_source(broker: str, name: str, topic: str) -> dict[str, Any]:
 def with_sources(environment: dict[str, str], *sources: dict[str, Any], **wanted: Any) -> dict[str, str]:
     return environment | {
         "TOCSIN_GW_LISTENER__SOURCES": json.dumps(sources),
+        "TOCSIN_GW_LISTENER__OWN_TOPIC": "false",
         "TOCSIN_GW_LISTENER__FILTER": json.dumps(wanted),
     }
 
