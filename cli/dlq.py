@@ -147,20 +147,21 @@ def without_repeats(letters: Iterable[Message]) -> Iterator[Message]:
 
 
 def original(letter: Message) -> OutgoingMessage:
-    """Return the message that became `letter`, as it was.
+    """Return the message that became `letter`, as it was, for the topic of ours that its dead-letter topic belongs to.
+
+    What came from another broker's topic, or a file, goes to the topic that stands for it here.
 
     Raises
     ------
     InvalidInputError
-        Its bytes were too many to be kept whole.
+        It is no dead letter, or its bytes were too many to be kept whole.
     """
     if letter.header(PREFIX + "cut-from-bytes") is not None:
         raise InvalidInputError(f"{letter.topic}@{letter.offset}", "cut when it was buried", "a whole message")
-    topic = letter.header(PREFIX + "topic")
-    if topic is None:
+    if letter.header(PREFIX + "topic") is None:
         raise InvalidInputError(f"{letter.topic}@{letter.offset}", "without a dlq-topic header", "a dead letter")
     return OutgoingMessage(
-        topic=topic.decode(),
+        topic=letter.topic.rpartition(".dlq.")[0],
         key=letter.key,
         value=letter.value,
         headers=[(name, value) for name, value in letter.headers if not name.startswith(PREFIX)],

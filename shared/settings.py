@@ -35,17 +35,19 @@ class KafkaSettings(Section):
     """How to reach the project's own broker."""
 
     bootstrap_servers: str = Field("127.0.0.1:9092", description="Comma-separated host:port of the brokers.")
-    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="How connections are secured."
+    )
     sasl_mechanism: str | None = Field(None, description="For example SCRAM-SHA-512.")
-    sasl_username: str | None = None
-    sasl_password: SecretStr | None = None
+    sasl_username: str | None = Field(None, description="Who we are, to the broker.")
+    sasl_password: SecretStr | None = Field(None, description="And how we prove it.")
     ssl_ca_location: Path | None = Field(None, description="PEM file of the certificate authority.")
-    ssl_certificate_location: Path | None = None
-    ssl_key_location: Path | None = None
+    ssl_certificate_location: Path | None = Field(None, description="PEM file of our own certificate, for mutual TLS.")
+    ssl_key_location: Path | None = Field(None, description="PEM file of its private key.")
     group_protocol: Literal["consumer", "classic"] = Field(
         "consumer", description="Rebalance protocol: KIP-848 (brokers from 4.0), or classic with cooperative-sticky."
     )
-    replication_factor: int = Field(1, description="Of the topics that `tocsin topics --apply` creates.")
+    replication_factor: int = Field(1, description="Of the topics that `tocsin topics --create` and `tocsin up` make.")
 
     @model_validator(mode="after")
     def _sasl_is_complete(self) -> "KafkaSettings":
@@ -77,14 +79,16 @@ class KafkaSettings(Section):
 class DatabaseSettings(Section):
     """PostgreSQL, one database for all services, one schema each."""
 
-    url: SecretStr = SecretStr("postgresql://tocsin@127.0.0.1:5432/tocsin")
+    url: SecretStr = Field(
+        SecretStr("postgresql://tocsin@127.0.0.1:5432/tocsin"), description="postgresql://user:password@host:port/name."
+    )
     pool_size: int = Field(4, ge=2, description="Connections a service holds at most; the outbox relay keeps one.")
 
 
 class InfluxSettings(Section):
     """InfluxDB, where measurements go."""
 
-    url: str | None = Field(None, description="http://host:8086; nothing is written when unset.")
+    url: str | None = Field(None, description="http://host:8086; no service of today writes there.")
 
 
 class BlobSettings(Section):
@@ -97,14 +101,14 @@ class BlobSettings(Section):
 class HttpSettings(Section):
     """The port with /healthz, /readyz, /metrics and /status."""
 
-    host: str = "127.0.0.1"
+    host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(0, ge=0, le=65535, description="0: any free port (its number is logged).")
 
 
 class LogSettings(Section):
     """What is logged, and how."""
 
-    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Lowest level that is logged.")
     format: Literal["auto", "json", "console"] = Field("auto", description="auto: console on a terminal, else JSON.")
 
 
