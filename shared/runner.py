@@ -36,6 +36,11 @@ PUBLISH_GRACE_S = 5.0
 # How long a stop waits for the relay after the consumers; what it does not publish waits in the outbox.
 HTTP_GRACE_S = 3
 BACKGROUND_NICENESS = 10
+INBOX_RETENTION_DAYS = 200
+# An event can come again for as long as its topic keeps it (90 days), and then its dead letter (90 days).
+PRUNE_INTERVAL_S = 6 * 3600.0
+
+_NO_ANSWER = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 log = structlog.get_logger(__name__)
 
@@ -102,7 +107,7 @@ class _Status:
         try:
             async with asyncio.timeout(DATABASE_ANSWER_S):
                 depth: int = await self.pool.fetchval("SELECT count(*) FROM outbox")
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
+        except _NO_ANSWER:
             return None
         return depth
 
@@ -165,7 +170,26 @@ async def _serve(definition: ServiceDefinition, settings: ServiceSettings) -> No
                 timeout_graceful_shutdown=HTTP_GRACE_S,
             )
         )
-        await _until_stopped(loops, relay, server, service.background)
+        await _until_stopped(loops, relay, server, [*service.background, lambda: _prune_inbox(pool)])
+
+
+async def _prune_inbox(pool: asyncpg.Pool) -> None:
+    """Forget events that no topic can deliver again."""
+    while True:
+        try:
+            pruned = await pool.execute(
+                "DELETE FROM inbox WHERE handled_at < now() - make_interval(days => $1)", INBOX_RETENTION_DAYS
+            )
+            log.info("inbox.pruned", result=pruned)
+        except (
+            OSError,
+            TimeoutError,
+            asyncpg.PostgresError,
+            asyncpg.InterfaceError,
+            asyncpg.InternalClientError,
+        ) as error:
+            log.warning("inbox.not_pruned", reason=str(error))
+        await asyncio.sleep(PRUNE_INTERVAL_S)
 
 
 async def _recall_last_events(pool: asyncpg.Pool, consumers: Sequence[ConsumerState]) -> None:
@@ -175,7 +199,7 @@ async def _recall_last_events(pool: asyncpg.Pool, consumers: Sequence[ConsumerSt
             rows = await pool.fetch(
                 "SELECT consumer, EXTRACT(epoch FROM max(handled_at))::float8 AS at FROM inbox GROUP BY consumer"
             )
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
+    except _NO_ANSWER:
         log.warning("service.history.unknown", reason="the database does not answer")
         return
     handled_at = {row["consumer"]: row["at"] for row in rows}
