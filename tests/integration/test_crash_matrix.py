@@ -81,8 +81,8 @@ class Flow:
 
     def _check_database(self) -> None:
         alerts = self.system.rows(
-            "SELECT superevent_id, array_agg(alert_type ORDER BY sequence) AS stages, array_agg(sequence ORDER BY sequence)"
-            " AS numbers, bool_and(was_current) AS always_newest FROM gw_listener.alerts"
+            "SELECT superevent_id, array_agg(alert_type ORDER BY sequence) AS stages,"
+            " array_agg(sequence ORDER BY sequence) AS numbers, bool_and(was_current) AS always_newest FROM gw_listener.alerts"
             " WHERE superevent_id = ANY($1) GROUP BY 1",
             self.superevents,
         )

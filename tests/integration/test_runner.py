@@ -20,7 +20,8 @@ def migrated_url(database_url: str) -> str:
 async def test_events_that_no_topic_can_deliver_again_are_forgotten(migrated_url: str) -> None:
     pool = await create_pool(DatabaseSettings(url=migrated_url), "gw_listener")
     await pool.executemany(
-        "INSERT INTO inbox (consumer, event_id, handled_at) VALUES ($1, gen_random_uuid(), now() - make_interval(days => $2))",
+        "INSERT INTO inbox (consumer, event_id, handled_at)"
+        " VALUES ($1, gen_random_uuid(), now() - make_interval(days => $2))",
         [("old", INBOX_RETENTION_DAYS + 1), ("young", INBOX_RETENTION_DAYS - 1)],
     )
     pruning = asyncio.create_task(_prune_inbox(pool))
