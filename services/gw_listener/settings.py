@@ -17,7 +17,7 @@ class GwListenerSection(Section):
     sources: tuple[Source, ...] = Field((), description="Where alerts come from, beside the project's own broker.")
     own_topic: bool = Field(
         True,
-        description="Also read igwn.gwalert of the project's own broker, where `tocsin replay` and `dlq replay` publish.",
+        description="Also read igwn.gwalert of the project's own broker, where replays are published.",
     )
     filter: AlertFilter = Field(AlertFilter(), description="Which alerts are wanted.")
 

@@ -64,8 +64,8 @@ class Flow:
     def is_through(self) -> bool:
         (row,) = self.system.rows(
             "SELECT (SELECT count(*) FROM gw_listener.alerts WHERE event_id = ANY($1::uuid[])) AS alerts,"
-            " (SELECT count(*) FROM skymap_parser.inbox WHERE consumer = 'skymap_parser' AND event_id = ANY($1::uuid[]))"
-            " AS parsed,"
+            " (SELECT count(*) FROM skymap_parser.inbox"
+            "  WHERE consumer = 'skymap_parser' AND event_id = ANY($1::uuid[])) AS parsed,"
             " (SELECT count(*) FROM gw_listener.outbox) + (SELECT count(*) FROM skymap_parser.outbox) AS unsent",
             self.ids,
         )
@@ -82,8 +82,8 @@ class Flow:
     def _check_database(self) -> None:
         alerts = self.system.rows(
             "SELECT superevent_id, array_agg(alert_type ORDER BY sequence) AS stages,"
-            " array_agg(sequence ORDER BY sequence) AS numbers, bool_and(was_current) AS always_newest FROM gw_listener.alerts"
-            " WHERE superevent_id = ANY($1) GROUP BY 1",
+            " array_agg(sequence ORDER BY sequence) AS numbers, bool_and(was_current) AS always_newest"
+            " FROM gw_listener.alerts WHERE superevent_id = ANY($1) GROUP BY 1",
             self.superevents,
         )
         assert len(alerts) == SUPEREVENTS
