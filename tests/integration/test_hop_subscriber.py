@@ -14,12 +14,14 @@ from hop.io import StartPosition
 from cli.stack.kafka import KafkaBroker
 from shared.events.gw import GwSkymap
 from shared.events.record import Event
+from shared.kafka.errors import BrokerUnavailableError
 from shared.kafka.message import OutgoingMessage, wire_headers
 from shared.kafka.producer import EventProducer
+from shared.kafka.reading import committed
 from shared.outbox.event import outgoing
 from shared.schema.records import SCHEMAS
 from shared.settings import KafkaSettings
-from tests.support.runtime import a_topic, records
+from tests.support.runtime import a_topic, eventually, records
 
 EXAMPLES = SCHEMAS / "examples" / "gw_skymap" / "v1"
 
@@ -42,11 +44,21 @@ def address(kafka_broker: KafkaBroker) -> Iterator[str]:
     return kafka_broker.address
 
 
+def has_coordinator(address: str, group: str, topic: str) -> bool:
+    try:
+        return committed({"bootstrap.servers": address}, group, topic) == {0: 0}
+    except BrokerUnavailableError:
+        return False
+
+
 def subscribed(address: str, topic: str, *, ignoretest: bool) -> list[tuple[Any, Any]]:
     """Everything on the topic, as `hop subscribe` reads it (until_eos: to the topic's end)."""
+    group = f"reader-{uuid.uuid4().hex}"
+    # hop-client gives up at the first error, and a broker that has just started has no coordinator for groups yet.
+    eventually(lambda: has_coordinator(address, group, topic))
     stream = Stream(auth=False, start_at=StartPosition.EARLIEST, until_eos=True)
     url = f"kafka://{address}/{topic}"
-    with stream.open(url, "r", group_id=f"reader-{uuid.uuid4().hex}", ignoretest=ignoretest) as source:
+    with stream.open(url, "r", group_id=group, ignoretest=ignoretest) as source:
         return list(source.read(metadata=True, autocommit=False))
 
 
