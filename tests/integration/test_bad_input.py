@@ -163,12 +163,9 @@ def aftermath(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPath
         stack.callback(broker.stop)
         broker.start()
         database = postgres_server.create_database(f"bad_input_{uuid.uuid4().hex}")
-        sources = [
-            {"type": "kafka", "name": "local", "topics": [ALERTS], "broker": {"bootstrap_servers": broker.address}},
-            {"type": "files", "paths": [str(folder / "alerts")], "poll_interval_s": 0.1, "settle_s": 0.1},
-        ]
+        sources = [{"type": "files", "paths": [str(folder / "alerts")], "poll_interval_s": 0.1, "settle_s": 0.1}]
         environment = prepared(broker.address, database, folder)
-        environment["TOCSIN_GW_LISTENER__SOURCES"] = json.dumps(sources)
+        environment["TOCSIN_GW_LISTENER__SOURCES"] = json.dumps(sources)  # beside the broker's own topic
         services = [
             stack.enter_context(service(name, environment, folder)) for name in ("gw_listener", "skymap_parser")
         ]
