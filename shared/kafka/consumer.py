@@ -14,7 +14,9 @@ import math
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import accumulate
 from typing import Any, Protocol
 
@@ -32,6 +34,9 @@ PAUSE_AFTER_S = 0.5
 # batches should finish before it.
 REVOKE_GRACE_S = 5.0
 # How long a revocation waits for the batch in hand before it is rolled back and left to the next owner.
+CLOSE_GRACE_S = 5.0
+# How long a stop waits for the farewell to the group. While the broker is away librdkafka would take 45 s; the group
+# finds out by itself that the member is gone.
 STATISTICS_INTERVAL_MS = 1000
 COMPLAINT_INTERVAL_S = 60.0
 # librdkafka repeats each complaint with every attempt to reconnect, several times a second for as long as a broker is
@@ -89,7 +94,7 @@ def consumer_config(
         "auto.commit.interval.ms": 1000,
         "max.poll.interval.ms": settings.max_poll_interval_s * 1000,
         "fetch.message.max.bytes": MAX_MESSAGE_BYTES,
-        "queued.max.messages.kbytes": 2 * settings.batch_bytes // 1024,
+        "queued.max.messages.kbytes": max(1024, 2 * settings.batch_bytes // 1024),
         "fetch.error.backoff.ms": 100,
         "reconnect.backoff.max.ms": 2000,
         "statistics.interval.ms": STATISTICS_INTERVAL_MS,
@@ -178,6 +183,7 @@ class ConsumerLoop:
         self._settings = settings
         self._stopping = threading.Event()
         self._stop_by = math.inf
+        self._close_by = math.inf
         self._assigned: set[tuple[str, int]] = set()
         self._batch: _Batch | None = None
         self._paused = False
@@ -202,20 +208,33 @@ class ConsumerLoop:
             except BaseException as error:  # noqa: BLE001  (raised again in `run`)
                 failure = ConsumerFailedError(f"{self._name}: {error}")
                 failure.__cause__ = error
-                loop.call_soon_threadsafe(ended.set_exception, failure)
+                report: Callable[[], None] = partial(ended.set_exception, failure)
             else:
-                loop.call_soon_threadsafe(ended.set_result, None)
+                report = partial(ended.set_result, None)
+            # The loop may be gone when nobody waited for the end.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(report)
 
         # With the context, in which the service's name for the logs is.
         target = contextvars.copy_context().run
         thread = threading.Thread(target=target, args=(body,), name=f"consumer-{self._name}", daemon=True)
         thread.start()
         try:
-            await asyncio.shield(ended)
-        finally:
+            await self._until_ended(ended)
+        except asyncio.CancelledError:
             self.stop()
-            if not ended.done():
-                await asyncio.wait([ended])
+            await self._until_ended(ended)
+            raise
+
+    async def _until_ended(self, ended: "asyncio.Future[None]") -> None:
+        while not ended.done():
+            await asyncio.wait([ended], timeout=POLL_S)
+            if time.monotonic() > self._close_by:
+                self._log.warning("consumer.left_behind", reason="the broker does not answer the farewell")
+                if self._stopping.is_set():
+                    return
+                raise ConsumerFailedError(f"{self._name}: ended, and the broker does not answer the farewell")
+        ended.result()
 
     # Everything below runs in the consumer's own thread.
 
@@ -230,6 +249,7 @@ class ConsumerLoop:
                 self._observer.polled()
                 self._work_off(consumer, loop, self._poll(consumer))
         finally:
+            self._close_by = time.monotonic() + CLOSE_GRACE_S
             consumer.close()
 
     def _poll(self, consumer: Consumer) -> list[Message]:

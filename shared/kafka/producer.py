@@ -18,7 +18,7 @@ from shared.kafka.message import OutgoingMessage
 from shared.schema.topics import DEAD_LETTER_HEADROOM_BYTES
 from shared.settings import MAX_MESSAGE_BYTES, KafkaSettings
 
-FLUSH_TIMEOUT_S = 10.0
+FLUSH_TIMEOUT_S = 5.0
 # How long a stop waits for deliveries; what is not delivered by then is still in an outbox.
 
 log = structlog.get_logger(__name__)

@@ -2,10 +2,13 @@
 
 import logging
 import sys
+import time
 
 import structlog
 
 from shared.settings import LogSettings
+
+REPEAT_AFTER_S = 60.0
 
 
 def configure_logging(settings: LogSettings, service: str) -> None:
@@ -35,4 +38,23 @@ def configure_logging(settings: LogSettings, service: str) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *exceptions, renderer],
         )
     )
+    handler.addFilter(_NotAgain())
     logging.basicConfig(handlers=[handler], level=max(level, logging.WARNING), force=True)
+
+
+class _NotAgain(logging.Filter):
+    """Passes each kind of librdkafka's complaints once a minute: every attempt to reconnect repeats them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._passed_at: dict[tuple[str, str], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not record.name.startswith("librdkafka"):
+            return True
+        kind = record.name, record.getMessage().split(" ", 1)[0]  # FAIL, GETPID, ...
+        now = time.monotonic()
+        if now - self._passed_at.get(kind, -REPEAT_AFTER_S) < REPEAT_AFTER_S:
+            return False
+        self._passed_at[kind] = now
+        return True
