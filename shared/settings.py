@@ -181,9 +181,9 @@ def read_settings(kind: type[Settings]) -> Settings:
 
 
 def explain(error: ValidationError) -> str:
-    """Return one line per wrong setting: its name as in the environment, what stood there, what was expected.
+    """Return one line per wrong setting: its name as in the environment, and what was expected.
 
-    Values of secrets never appear.
+    Values are left out: a secret in the wrong variable must not reach a log.
     """
     lines = []
     for problem in error.errors(include_url=False):
