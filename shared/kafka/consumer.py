@@ -372,9 +372,11 @@ class ConsumerLoop:
         self._assigned |= {(partition.topic, partition.partition) for partition in partitions}
         self._observer.assigned(len(self._assigned))
         consumer.incremental_assign(partitions)
+        # Whether a pause survives a rebalance is not promised.
         if self._paused:
-            # A pause does not survive a rebalance.
             consumer.pause(partitions)
+        else:
+            consumer.resume(partitions)
         self._log.info("consumer.assigned", partitions=[f"{p.topic}[{p.partition}]" for p in partitions])
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
