@@ -34,8 +34,8 @@ DEADLINE_S = 120.0
 SHOWN_TOPICS = ("igwn.gwalert", "gw.alerts", "gw.skymaps")
 
 _PRODUCTS = """
-SELECT alert.event_id, alert.superevent_id, alert.alert_type, map.map_kind, map.record, map.picture, map.state,
-       map.is_current, EXTRACT(epoch FROM map.processed_at - alert.received_at)::float8 AS seconds,
+SELECT alert.event_id, alert.superevent_id, alert.sequence, alert.alert_type, map.map_kind, map.record, map.picture,
+       EXTRACT(epoch FROM map.processed_at - alert.received_at)::float8 AS seconds,
        EXISTS (SELECT FROM skymap_parser.skymap_cells AS cell WHERE cell.event_id = map.event_id) AS searchable
 FROM gw_listener.alerts AS alert
 LEFT JOIN skymap_parser.skymaps AS map ON map.alert_event_id = alert.event_id AND map.record->'skymap' <> 'null'
@@ -53,7 +53,7 @@ def demo(
 ) -> None:
     """Start the system, send it the official sample alerts and a real event, show what comes of them."""
     stack = Stack()
-    was_up = all(health.up for health in stack.status().values())
+    was_up = stack.kafka.health().up and stack.postgres.health().up  # InfluxDB is optional
     with told_in_one_line():
         try:
             _run(stack)
@@ -155,11 +155,11 @@ def _copy_pictures(rows: list[dict[str, Any]]) -> list[Path]:
     paths = []
     for row in rows:
         if row["picture"] is not None:
-            created = row["record"]["alert_time_created"][:19].replace(":", "")
-            name = f"{row['superevent_id']}-{row['alert_type']}-{created}-{row['map_kind']}.png".lower()
+            # By number: alerts of one type have been created in the same second.
+            name = f"{row['superevent_id']}-{row['sequence']}-{row['alert_type']}-{row['map_kind']}.png".lower()
             paths.append(folder / name)
             paths[-1].write_bytes(store.get(BlobRef(**row["picture"])))
-    return sorted(set(paths))
+    return sorted(paths)
 
 
 def _follow() -> None:
