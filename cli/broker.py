@@ -7,7 +7,7 @@ from shared.errors import InvalidInputError
 from shared.kafka.errors import BrokerUnavailableError
 from shared.settings import KafkaSettings
 
-ANSWER_TIMEOUT_S = 5.0
+ANSWER_TIMEOUT_S = 4.0
 # How long a person waits to be told that nobody is there. The clients of shared.kafka, made for services, wait longer.
 
 
