@@ -1,0 +1,38 @@
+"""Every command explains itself."""
+
+import pytest
+from typer.testing import CliRunner
+
+from cli.main import COMMANDS, build
+
+OPTIONS = {
+    "up": ("--only-stack", "--service"),
+    "down": ("--purge", "--yes"),
+    "status": ("--json",),
+    "demo": ("--once",),
+    "migrate": ("SERVICES",),
+    "topics": ("--create", "--json"),
+    "tail": ("TOPIC", "--last", "--follow", "--json"),
+    "replay": ("FILES", "--topic", "--no-check", "--interval-s"),
+    "dlq list": ("TOPIC", "--all", "--json"),
+    "dlq show": ("ID",),
+    "dlq replay": ("TOPIC", "--max", "--dry-run"),
+    "dlq drop": ("TOPIC", "--max", "--dry-run"),
+    "skymap": ("FILE", "--json", "--plot", "--cone", "--at", "--combined"),
+    "superevent": ("ID", "--json"),
+    "skymaps": ("--at", "--level", "--cone", "--all", "--json"),
+}
+
+
+def test_no_command_is_forgotten_here() -> None:
+    assert {name.split()[0] for name in OPTIONS} == COMMANDS.keys()
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_help_names_arguments_and_options(name: str) -> None:
+    told = CliRunner().invoke(
+        build([name.split()[0]]), [*name.split(), "--help"], env={"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"}
+    )
+    assert told.exit_code == 0
+    for word in OPTIONS[name]:
+        assert word.lower() in told.output.lower()
