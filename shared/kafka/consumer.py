@@ -404,7 +404,8 @@ class ConsumerLoop:
         self._log.info(f"consumer.{how}", partitions=[f"{topic}[{number}]" for topic, number in sorted(partitions)])
 
     def _client_error(self, error: KafkaError) -> None:
-        if error.fatal():
+        if error.fatal() or error.code() == KafkaError._FATAL:
+            # Such a consumer would sit there for ever, alive to look at, without a partition.
             raise KafkaException(error)
         # librdkafka reconnects and refetches by itself; what it says is worth a line now and then, not a stop.
         now = time.monotonic()

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from shared.inbox.state import ConsumerState
 from shared.kafka import consumer as consumer_module
@@ -258,6 +258,13 @@ async def test_a_halted_consumer_keeps_what_was_done_and_takes_nothing_until_it_
     assert trial.state.halted_reason == "too many dead letters"
     assert trial.consumer.stored == {0: 1}
     assert trial.consumer.sought == {0: 1, 1: 4}
+
+
+def test_a_fatal_complaint_of_the_client_ends_the_consumer() -> None:
+    # What error_cb is given: the code says fatal, `fatal()` does not.
+    error = KafkaError(KafkaError._FATAL, "Fatal error: Broker: The group id does not exist")
+    with pytest.raises(KafkaException, match="does not exist"):
+        Trial(Handled()).loop._client_error(error)
 
 
 def test_complaints_of_the_client_are_told_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
