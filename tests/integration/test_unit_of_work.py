@@ -69,7 +69,7 @@ async def test_a_claim_that_is_rolled_back_goes_to_the_one_that_waits(pool: asyn
         async with unit_of_work(pool) as work:
             return await work.claim(CONSUMER, [event])
 
-    with pytest.raises(RuntimeError):  # noqa: PT012
+    with pytest.raises(RuntimeError):
         async with unit_of_work(pool) as work:
             await work.claim(CONSUMER, [event])
             second = asyncio.create_task(claim())
@@ -107,7 +107,7 @@ async def test_writes_are_carried_out_in_order_and_visible_to_reads(pool: asyncp
 
 async def test_a_failure_undoes_claim_writes_and_announcements_together(pool: asyncpg.Pool) -> None:
     woken: list[bool] = []
-    with pytest.raises(ZeroDivisionError):  # noqa: PT012
+    with pytest.raises(ZeroDivisionError):
         async with unit_of_work(pool, lambda: woken.append(True)) as work:
             await work.claim(CONSUMER, [uuid.uuid4()])
             work.write("INSERT INTO facts (number) VALUES (1)")
