@@ -1,0 +1,86 @@
+"""`tocsin demo`, on a stack of its own: what a newcomer sees first."""
+
+import re
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from cli.stack.process import wait_until
+from cli.stack.stack import Stack
+from tests.support.command_line import SCRIPT, environment, prepare_directory, tocsin
+
+pytestmark = pytest.mark.enable_socket  # looks for free ports
+
+
+def left_running(directory: Path) -> list[str]:
+    """Processes that somebody started for the stack in `directory`."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "environ"]):
+        command, variables = process.info["cmdline"] or [], process.info["environ"] or {}
+        if variables.get("TOCSIN_STACK__DIRECTORY") == str(directory) or any(
+            str(directory) in part for part in command
+        ):
+            found.append(" ".join(command))
+    return found
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Iterator[Path]:
+    directory = prepare_directory(tmp_path / "stack")
+    yield directory
+    tocsin("down", env=environment(directory))
+
+
+def test_the_demonstration_tells_all_knows_it_all_the_second_time_and_leaves_nothing_running(directory: Path) -> None:
+    first = tocsin("demo", "--once", env=environment(directory))
+    assert (first.code, first.err.count("Traceback")) == (0, 0), first.err
+    summary = first.out[first.out.index("What came in") :]
+    rows = [line.split()[:2] for line in summary.splitlines() if line.startswith(("  MS181101ab", "  S230518h"))]
+    # The update with a coincident gamma-ray burst has two maps, and so two lines.
+    assert sorted(kind for name, kind in rows if name == "MS181101ab") == sorted(
+        ["earlywarning", "preliminary", "initial", "update", "update", "update", "retraction"]
+    )
+    assert sorted(kind for name, kind in rows if name == "S230518h") == ["initial", "preliminary", "update"]
+    assert "194.304, -17.857" in summary
+    assert "39.8 +/- 8.3" in summary
+    server = f"127.0.0.1:{(directory / 'kafka' / 'broker.port').read_text()}"
+    assert f"kafka://{server}/gw.skymaps" in summary
+    assert len(list((directory / "pictures").glob("*.png"))) == 9
+    assert left_running(directory) == []
+
+    code, second = demo_until_interrupted(directory)
+    assert code == 0
+    # Sent once more, recognised, and neither accepted nor published a second time.
+    again = second[second.index("What came in") :]
+    assert "igwn.gwalert  18 records" in again
+    assert [line for line in again.splitlines() if re.match(r"  gw\..* records", line)] == [
+        line for line in summary.splitlines() if re.match(r"  gw\..* records", line)
+    ]
+    assert "stopping" in again
+    assert wait_until(lambda: left_running(directory) == [], 5), left_running(directory)
+
+
+def demo_until_interrupted(directory: Path) -> tuple[int, str]:
+    """Run the demonstration until it waits for Ctrl-C, and press that; return the exit code and what it told."""
+    with subprocess.Popen(
+        [str(SCRIPT), "demo"],
+        env=environment(directory),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as demo:
+        assert demo.stdout is not None
+        told = ""
+        for line in demo.stdout:
+            told += line
+            if "Ctrl-C stops everything" in line:
+                break
+        assert all(health.up for name, health in Stack(directory).status().items() if name != "influxdb"), told
+        demo.send_signal(signal.SIGINT)
+        rest, _ = demo.communicate(timeout=60)
+    assert "Traceback" not in told + rest
+    return demo.returncode, told + rest
