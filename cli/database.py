@@ -31,15 +31,15 @@ def _told_to_the_operator() -> Iterator[None]:
     DatabaseRefusedError
         The URL is none, the database or the role does not exist, or the tables are not there yet.
     """
-    try:
-        with translated_errors():
+    with translated_errors():
+        try:
             yield
-    except (asyncpg.UndefinedTableError, asyncpg.UndefinedFunctionError, asyncpg.InvalidSchemaNameError) as error:
-        raise DatabaseRefusedError(f"PostgreSQL: {error}; `tocsin migrate` makes what is missing") from error
-    except (asyncpg.InvalidCatalogNameError, asyncpg.InvalidAuthorizationSpecificationError) as error:
-        raise DatabaseRefusedError(f"PostgreSQL: {error}") from error
-    except asyncpg.exceptions.ClientConfigurationError as error:
-        raise DatabaseRefusedError(f"TOCSIN_DATABASE__URL: {error}") from error
+        except (asyncpg.UndefinedTableError, asyncpg.UndefinedFunctionError, asyncpg.InvalidSchemaNameError) as error:
+            raise DatabaseRefusedError(f"PostgreSQL: {error}; `tocsin migrate` makes what is missing") from error
+        except (asyncpg.InvalidCatalogNameError, asyncpg.InvalidAuthorizationSpecificationError) as error:
+            raise DatabaseRefusedError(f"PostgreSQL: {error}") from error
+        except asyncpg.exceptions.ClientConfigurationError as error:
+            raise DatabaseRefusedError(f"TOCSIN_DATABASE__URL: {error}") from error
 
 
 def fetch(query: str, *arguments: object) -> list[dict[str, Any]]:

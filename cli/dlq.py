@@ -67,8 +67,11 @@ def show(letter_id: Annotated[str, typer.Argument(metavar="ID", help="As `list` 
         if topic not in _known_names() or not re.fullmatch("[0-9]{1,18}", offset):
             raise InvalidInputError("ID", letter_id, "TOPIC@OFFSET as `tocsin dlq list` prints it")
         _names(topic)
-        client = settings().kafka.client_config()
-        letter = next((m for m in reading.read(client, topic, start={0: int(offset)}) if m.offset == int(offset)), None)
+        kafka, position, letter = settings().kafka, int(offset), None
+        if position < _bounds(kafka, [topic])[topic].end:
+            # Retention may have taken it: then the first that is read is a later one.
+            first = next(reading.read(kafka.client_config(), topic, start={0: position}), None)
+            letter = first if first is not None and first.offset == position else None
         if letter is None:
             raise InvalidInputError("ID", letter_id, "a dead letter that the topic still holds")
     typer.echo(json.dumps(_facts(letter) | {"content": plain(decoded(letter), shown_bytes=96)}, indent=2))
