@@ -53,7 +53,7 @@ def tocsin(*arguments: str | Path, env: Mapping[str, str]) -> Outcome:
 
 def at_once(commands: Sequence[Sequence[str]], *, env: Mapping[str, str]) -> list[Outcome]:
     """Run commands that do not mind each other."""
-    with ThreadPoolExecutor(max_workers=4) as pool:
+    with ThreadPoolExecutor(max_workers=8) as pool:
         return list(pool.map(lambda command: tocsin(*command, env=env), commands))
 
 
