@@ -3,6 +3,7 @@
 import asyncio
 import uuid
 from collections.abc import AsyncIterator
+from typing import Any
 
 import asyncpg
 import pytest
@@ -149,7 +150,7 @@ async def test_rows_of_one_key_enter_the_outbox_in_the_order_of_their_commits(po
         await _until_waiting(pool, 2, holder)
         # Another key is nobody's concern.
         await announce("S2", b"other")
-        assert await holder.fetch("SELECT value FROM outbox") == [(b"other",)]
+        assert [row["value"] for row in await holder.fetch("SELECT value FROM outbox")] == [b"other"]
         await holder.execute("SELECT pg_advisory_unlock(42)")
     await asyncio.gather(slow, quick)
     rows = await pool.fetch("SELECT value FROM outbox WHERE key = 'S1' ORDER BY id")
@@ -239,7 +240,7 @@ async def _terminate(pool: asyncpg.Pool, work: UnitOfWork) -> None:
     await pool.execute("SELECT pg_terminate_backend($1, 5000)", row["pid"])
 
 
-async def _until_waiting(pool: asyncpg.Pool, sessions: int, connection: asyncpg.Connection | None = None) -> None:
+async def _until_waiting(pool: asyncpg.Pool, sessions: int, connection: Any = None) -> None:
     """Return when so many sessions wait for a lock."""
     await _until(
         pool, "SELECT count(*) >= $1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'", sessions, through=connection
@@ -250,7 +251,7 @@ async def _until_sleeping(pool: asyncpg.Pool) -> None:
     await _until(pool, "SELECT count(*) = $1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'", 1)
 
 
-async def _until(pool: asyncpg.Pool, question: str, number: int, *, through: asyncpg.Connection | None = None) -> None:
+async def _until(pool: asyncpg.Pool, question: str, number: int, *, through: Any = None) -> None:
     asked: list[bool] = []
 
     async def ask() -> None:
