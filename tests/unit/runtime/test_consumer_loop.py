@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
@@ -58,7 +58,7 @@ Process = Callable[[Sequence[Message], Callable[[Message], None]], Awaitable[Non
 
 class Trial:
     def __init__(self, process: Process, **settings: Any) -> None:
-        self.consumer = FakeConsumer()
+        self.consumer = cast(Any, FakeConsumer())
         self.state = ConsumerState("trial", (TOPIC,))
         self.loop = ConsumerLoop(
             name="trial",
@@ -271,7 +271,7 @@ def test_complaints_of_the_client_are_told_once_a_minute(monkeypatch: pytest.Mon
     told: list[str] = []
     clock = [1000.0]
     trial = Trial(Handled())
-    monkeypatch.setattr(consumer_module.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr("shared.kafka.consumer.time.monotonic", lambda: clock[0])
     monkeypatch.setattr(
         trial.loop, "_log", type("Log", (), {"warning": lambda _, __, code, **___: told.append(code)})()
     )
