@@ -1,5 +1,6 @@
 """Dead letters as the commands see them, without a broker."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,8 +17,8 @@ def a_letter(**changes: Any) -> Message:
         ("_id", b"0123456789abcdef"),
         *((f"dlq-{name}", value.encode()) for name, value in facts.items() if value),
     ]
-    given = {"topic": "t.dlq.s", "partition": 0, "offset": 3, "key": b"k", "value": b"v", "headers": tuple(headers)}
-    return Message(**(given | changes))
+    letter = Message(topic="t.dlq.s", partition=0, offset=3, key=b"k", value=b"v", headers=tuple(headers))
+    return replace(letter, **changes)
 
 
 def test_the_original_has_its_topic_key_bytes_and_headers_again() -> None:
