@@ -119,6 +119,8 @@ class KafkaBroker:
             "min.insync.replicas": 1,
             "offsets.topic.replication.factor": 1,
             "offsets.topic.num.partitions": 4,
+            # Which dead letters were set aside is an offset of a group without members; it must outlive them (90 days).
+            "offsets.retention.minutes": 200 * 24 * 60,
             "transaction.state.log.replication.factor": 1,
             "transaction.state.log.min.isr": 1,
             "transaction.state.log.num.partitions": 2,
