@@ -3,7 +3,10 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from shared.events.frb import FrbEvent
 from shared.events.gw import GwAlert, GwSkymap
 from shared.events.record import Event
 
-RECORDS: Mapping[str, type[Event]] = MappingProxyType({model.schema_name: model for model in (GwAlert, GwSkymap)})
+RECORDS: Mapping[str, type[Event]] = MappingProxyType(
+    {model.schema_name: model for model in (FrbEvent, GwAlert, GwSkymap)}
+)
