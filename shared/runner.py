@@ -12,7 +12,7 @@ from typing import Any
 import asyncpg
 import structlog
 import uvicorn
-from fastapi import APIRouter
+from fastapi import APIRouter, FastAPI
 
 from shared.blobs.store import BlobStore, open_store
 from shared.compute import ComputePool
@@ -71,6 +71,8 @@ class Service:
     ----------
     background
         Coroutines that run beside the consumers (a folder watcher); cancelled at shutdown.
+    configure
+        Finishes the HTTP application: middleware, handlers of errors.
     sources
         Lines of /status about outside sources, given the consumers' states by name.
     """
@@ -78,6 +80,7 @@ class Service:
     subscriptions: Sequence[Subscription[Any]] = ()
     background: Sequence[Callable[[], Awaitable[None]]] = ()
     routers: Sequence[APIRouter] = ()
+    configure: Callable[[FastAPI], None] = lambda _: None
     sources: Callable[[Mapping[str, ConsumerState]], list[dict[str, Any]]] = lambda _: []
 
 
@@ -161,12 +164,14 @@ async def _serve(definition: ServiceDefinition, settings: ServiceSettings) -> No
             loops.append(_consumer(subscription, state, settings, pool, producer, relay, release))
         await _recall_last_events(pool, status.consumers)
         app = create_app(status, service.routers)
+        service.configure(app)
         server = _Server(
             uvicorn.Config(
                 app,
                 host=settings.http.host,
                 port=settings.http.port,
                 log_config=None,
+                access_log=False,
                 timeout_graceful_shutdown=HTTP_GRACE_S,
             )
         )

@@ -40,7 +40,15 @@ class Status(Protocol):
 
 def create_app(status: Status, routers: Sequence[APIRouter]) -> FastAPI:
     """Return the application with /healthz, /readyz, /metrics, /status and the service's own routes."""
-    app = FastAPI(title=f"Tocsin {status.service}", version=status.version)
+    app = FastAPI(
+        title=f"Tocsin {status.service}",
+        version=status.version,
+        # A redirected POST comes back as a GET, its body lost.
+        redirect_slashes=False,
+        # Both pages load their scripts from elsewhere; /openapi.json is complete without them.
+        docs_url=None,
+        redoc_url=None,
+    )
 
     @app.get("/healthz", tags=["operation"])
     async def health() -> JSONResponse:

@@ -1,0 +1,247 @@
+"""Who may use the doors: users with roles, passwords (argon2id) and tokens (random, stored as sha256)."""
+
+import asyncio
+import hashlib
+import hmac
+import os
+import re
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+import asyncpg
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerifyMismatchError
+
+from shared.db.errors import connection_errors, translated_errors
+from shared.errors import InvalidInputError
+
+TOKEN_PREFIX = "tocsin"  # noqa: S105  (tells a leaked token for what it is)
+CONCURRENT_HASHES = 2
+# A verification takes 64 MiB and 50 ms; more at once than cores only cost memory.
+MAX_CACHED = 10_000
+MIN_PASSWORD_CHARACTERS = 8
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,63}")
+
+_hasher = PasswordHasher()
+
+
+class Role(StrEnum):
+    """What an account may do."""
+
+    SUBMIT = "submit"
+    RATE = "rate"
+    OPERATE = "operate"
+    READ = "read"
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who asks."""
+
+    name: str
+    roles: frozenset[Role]
+
+
+Clock = Callable[[], float]
+
+
+class Accounts:
+    """Verifies credentials, and trusts what it verified for a while so that a hash is not paid on every request."""
+
+    def __init__(self, pool: asyncpg.Pool, *, trust_s: float, clock: Clock = time.monotonic) -> None:
+        self._pool = pool
+        self._trust_s = trust_s
+        self._clock = clock
+        self._key = os.urandom(32)  # what is remembered is of no use outside this process
+        self._known: OrderedDict[bytes, tuple[Caller, float]] = OrderedDict()
+        self._asked: dict[bytes, asyncio.Future[Caller | None]] = {}
+        self._hashing = asyncio.Semaphore(CONCURRENT_HASHES)
+        self._nobody = _hasher.hash(secrets.token_hex())
+
+    def trusted(self, *credential: str) -> Caller | None:
+        """Return who showed this credential a moment ago."""
+        found = self._known.get(self._fingerprint(credential))
+        return found[0] if found is not None and found[1] > self._clock() else None
+
+    async def by_password(self, name: str, password: str) -> Caller | None:
+        """Return the user with this password; None when there is none, or it is disabled."""
+        return await self._once((name, password), lambda: self._verify(name, password))
+
+    async def by_token(self, token: str) -> Caller | None:
+        """Return whom a token stands for; None when it is unknown, revoked or expired, or its user disabled."""
+        return await self._once((token,), lambda: self._look_up(token))
+
+    async def _once(self, credential: tuple[str, ...], verify: Callable[[], Awaitable[Caller | None]]) -> Caller | None:
+        """Verify a credential that many requests show at once only once."""
+        if (caller := self.trusted(*credential)) is not None:
+            return caller
+        fingerprint = self._fingerprint(credential)
+        if (asked := self._asked.get(fingerprint)) is not None:
+            return await asyncio.shield(asked)
+        asked = asyncio.ensure_future(verify())
+        self._asked[fingerprint] = asked
+        try:
+            caller = await asyncio.shield(asked)
+        finally:
+            del self._asked[fingerprint]
+        if caller is not None and self._trust_s > 0:
+            self._known[fingerprint] = (caller, self._clock() + self._trust_s)
+            while len(self._known) > MAX_CACHED:
+                self._known.popitem(last=False)
+        return caller
+
+    async def _verify(self, name: str, password: str) -> Caller | None:
+        row = await self._fetch_row(
+            "SELECT password_hash, roles FROM users WHERE name = $1 AND disabled_at IS NULL", name
+        )
+        async with self._hashing:
+            # An unknown name takes as long as a wrong password.
+            matches = await asyncio.to_thread(_matches, row["password_hash"] if row else self._nobody, password)
+        return _caller(name, row["roles"]) if row is not None and matches else None
+
+    async def _look_up(self, token: str) -> Caller | None:
+        row = await self._fetch_row(
+            "SELECT users.name, users.roles FROM tokens JOIN users ON users.id = tokens.user_id"
+            " WHERE tokens.digest = $1 AND tokens.revoked_at IS NULL AND users.disabled_at IS NULL"
+            " AND (tokens.expires_at IS NULL OR tokens.expires_at > now())",
+            _token_digest(token),
+        )
+        return None if row is None else _caller(row["name"], row["roles"])
+
+    async def _fetch_row(self, query: str, *arguments: object) -> asyncpg.Record | None:
+        if any(isinstance(argument, str) and "\x00" in argument for argument in arguments):
+            return None  # PostgreSQL's text holds no NUL, so nobody has such a name
+        with connection_errors():
+            connection = await self._pool.acquire()
+        try:
+            with translated_errors():
+                return await connection.fetchrow(query, *arguments)
+        finally:
+            await self._pool.release(connection)
+
+    def _fingerprint(self, credential: Sequence[str]) -> bytes:
+        text = "\x00".join(credential).encode("utf-8", "surrogatepass")
+        return hmac.digest(self._key, text, "sha256")
+
+
+def _matches(password_hash: str, password: str) -> bool:
+    try:
+        return _hasher.verify(password_hash, password.encode("utf-8", "surrogatepass"))
+    except (VerifyMismatchError, InvalidHashError):
+        return False
+
+
+def _caller(name: str, roles: Sequence[str]) -> Caller:
+    return Caller(name, frozenset(Role(role) for role in roles))
+
+
+def _token_digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+
+
+async def add_user(connection: asyncpg.Connection, *, name: str, roles: Sequence[str], password: str) -> None:
+    """Create a user.
+
+    Raises
+    ------
+    InvalidInputError
+        The name is taken or no name, a role is unknown, the password too short.
+    """
+    if not _NAME.fullmatch(name):
+        raise InvalidInputError("NAME", name, "letters, digits, _ . @ + - (at most 64, none of . @ + - first)")
+    unknown = sorted(set(roles) - set(Role))
+    if unknown or not roles:
+        raise InvalidInputError("--role", ",".join(unknown) or "empty", f"some of {', '.join(Role)}")
+    if len(password) < MIN_PASSWORD_CHARACTERS:
+        raise InvalidInputError(
+            "password", f"{len(password)} characters long", f"at least {MIN_PASSWORD_CHARACTERS} characters"
+        )
+    hashed = await asyncio.to_thread(_hasher.hash, password)
+    with translated_errors():
+        row = await connection.fetchrow(
+            "INSERT INTO users (name, password_hash, roles) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING RETURNING id",
+            name,
+            hashed,
+            sorted(set(roles)),
+        )
+    if row is None:
+        raise InvalidInputError("NAME", name, "a name that no user has yet")
+
+
+async def list_users(connection: asyncpg.Connection) -> list[dict[str, Any]]:
+    """Return all users: name, roles, created_at, disabled_at."""
+    with translated_errors():
+        rows = await connection.fetch("SELECT name, roles, created_at, disabled_at FROM users ORDER BY name")
+    return [dict(row) for row in rows]
+
+
+async def set_disabled(connection: asyncpg.Connection, *, name: str, disabled: bool) -> None:
+    """Close or reopen an account; running services notice within their `credential_cache_s`.
+
+    Raises
+    ------
+    InvalidInputError
+        There is no such user.
+    """
+    with translated_errors():
+        row = await connection.fetchrow(
+            "UPDATE users SET disabled_at = $2 WHERE name = $1 RETURNING id",
+            name,
+            datetime.now(UTC) if disabled else None,
+        )
+    if row is None:
+        raise InvalidInputError("NAME", name, "the name of a user")
+
+
+async def create_token(connection: asyncpg.Connection, *, name: str, expires_at: datetime | None) -> str:
+    """Return a new token of a user; it is stored as a hash and cannot be shown again.
+
+    Raises
+    ------
+    InvalidInputError
+        There is no such user.
+    """
+    token = f"{TOKEN_PREFIX}_{secrets.token_urlsafe(32)}"
+    with translated_errors():
+        row = await connection.fetchrow(
+            "INSERT INTO tokens (user_id, digest, expires_at) SELECT id, $2, $3 FROM users WHERE name = $1"
+            " RETURNING id",
+            name,
+            _token_digest(token),
+            expires_at,
+        )
+    if row is None:
+        raise InvalidInputError("NAME", name, "the name of a user")
+    return token
+
+
+async def list_tokens(connection: asyncpg.Connection) -> list[dict[str, Any]]:
+    """Return all tokens: id, name of the user, created_at, expires_at, revoked_at."""
+    with translated_errors():
+        rows = await connection.fetch(
+            "SELECT tokens.id, users.name, tokens.created_at, expires_at, revoked_at"
+            " FROM tokens JOIN users ON users.id = user_id ORDER BY tokens.id"
+        )
+    return [dict(row) for row in rows]
+
+
+async def revoke_token(connection: asyncpg.Connection, *, token_id: int) -> None:
+    """End a token.
+
+    Raises
+    ------
+    InvalidInputError
+        There is no such token.
+    """
+    with translated_errors():
+        row = await connection.fetchrow(
+            "UPDATE tokens SET revoked_at = coalesce(revoked_at, now()) WHERE id = $1 RETURNING id", token_id
+        )
+    if row is None:
+        raise InvalidInputError("ID", token_id, "the number of a token")

@@ -1,0 +1,1 @@
+"""The doors: the one that the telescope's old client knows, and the proper one."""

@@ -1,0 +1,360 @@
+"""The proper door: one request for a burst with everything, and all questions about bursts."""
+
+import asyncio
+import json
+from typing import Annotated, Any, Literal, NoReturn
+
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
+from fastapi.responses import StreamingResponse
+from fastapi.security import HTTPBasic, HTTPBearer
+from pydantic import BaseModel, Field, ValidationError
+from shared.http.json_body import parse_json, parse_yaml
+from shared.http.problems import PROBLEM_RESPONSES, HttpProblem
+from starlette.exceptions import HTTPException
+
+from services.frb_intake.accounts import Role
+from services.frb_intake.api.answers import BurstDetail, BurstPage, Me
+from services.frb_intake.api.auth import (
+    AccessError,
+    Doorkeeper,
+    RoleMissingError,
+    TooManyRequestsError,
+)
+from services.frb_intake.api.export import FORMATS, exported
+from services.frb_intake.api.forms import read_form, read_images
+from services.frb_intake.follow import Follower
+from services.frb_intake.intake import Asker, Intake, Outcome, Upload
+from services.frb_intake.models import (
+    CompleteBurstIn,
+    MeasurementIn,
+    NameIn,
+    RatingIn,
+    StatusIn,
+    Time,
+    WithdrawalIn,
+)
+from services.frb_intake.reading import BurstReader, Cone, Filters
+from services.frb_intake.settings import FrbIntakeSection
+from shared.blobs.store import BlobStore
+from shared.errors import InvalidInputError
+from shared.events.frb import FrbStatus
+
+PREFIX = "/api/v1"
+IMAGES = {"search": "search", "image": "image", "histogram": "histogram"}
+YAML_TYPES = ("application/yaml", "application/x-yaml", "text/yaml")
+YAML_ONLY = ("time_of_arrival", "repeater", "repeater_of")
+# What the radio measurement YAML says about the burst, beside what was measured.
+
+BurstId = Annotated[int, Path(ge=1, lt=2**63, description="The number that the submission gave.", examples=[3])]
+
+
+class FilterQuery(BaseModel):
+    """The filters of lists and exports."""
+
+    model_config = {"extra": "forbid"}
+
+    since: Time | None = Field(None, description="Time of arrival from then on.")
+    until: Time | None = Field(None, description="Time of arrival before then.")
+    dm_min: float | None = Field(None, allow_inf_nan=False, description="pc cm^-3")
+    dm_max: float | None = Field(None, allow_inf_nan=False, description="pc cm^-3")
+    sn_min: float | None = Field(None, allow_inf_nan=False)
+    sn_max: float | None = Field(None, allow_inf_nan=False)
+    ra: float | None = Field(None, ge=0, le=360, allow_inf_nan=False, description="Centre of a cone (deg, ICRS).")
+    dec: float | None = Field(None, ge=-90, le=90, allow_inf_nan=False, description="Centre of a cone (deg).")
+    radius: float | None = Field(None, gt=0, le=180, allow_inf_nan=False, description="Radius of the cone (deg).")
+    repeater: bool | None = None
+    status: Literal["candidate", "confirmed", "rejected", "withdrawn"] | None = None
+    rating: Literal["confirm", "reject", "unsure", "none"] | None = Field(
+        None, description="Somebody's last vote is this; none: nobody voted."
+    )
+    tns_name: Annotated[str, Field(max_length=64, pattern=r"^[^\x00]*$")] | None = None
+    is_test: bool | None = None
+
+    def filters(self) -> Filters:
+        """Return the filters as the reader takes them."""
+        cone = (self.ra, self.dec, self.radius)
+        if any(value is None for value in cone) and any(value is not None for value in cone):
+            raise InvalidInputError("radius", self.radius, "ra, dec and radius together")
+        place = Cone(*cone) if self.radius is not None else None  # type: ignore[arg-type]
+        names = ("since", "until", "dm_min", "dm_max", "sn_min", "sn_max", "repeater", "status", "rating")
+        return Filters(
+            cone=place,
+            tns_name=self.tns_name,
+            is_test=self.is_test,
+            **{name: getattr(self, name) for name in names},
+        )
+
+
+class PageQuery(FilterQuery):
+    """A page of a list."""
+
+    limit: int = Field(50, ge=1, le=500, description="Lines of a page.")
+    cursor: str | None = Field(None, max_length=200, description="The `next` of the page before.")
+
+
+class ExportQuery(FilterQuery):
+    """An export."""
+
+    format: Literal["csv", "votable", "json"] = "csv"
+
+
+def v1_router(
+    *,
+    intake: Intake,
+    reader: BurstReader,
+    doorkeeper: Doorkeeper,
+    blobs: BlobStore,
+    follower: Follower,
+    settings: FrbIntakeSection,
+) -> APIRouter:
+    """Return the routes below /api/v1."""
+    schemes = [
+        Depends(HTTPBearer(auto_error=False, scheme_name="token", description="A token of `tocsin token create`.")),
+        Depends(HTTPBasic(auto_error=False, scheme_name="basic")),
+    ]
+    router = APIRouter(prefix=PREFIX, tags=["bursts"], dependencies=schemes)
+
+    def asking(role: Role) -> Any:
+        async def admit(request: Request) -> Asker:
+            try:
+                return await doorkeeper.admit(request, role)
+            except AccessError as error:
+                _turn_away(error)
+
+        return Depends(admit)
+
+    async def reading(request: Request) -> None:
+        try:
+            await doorkeeper.admit_reader(request)
+        except AccessError as error:
+            _turn_away(error)
+
+    Submitter = Annotated[Asker, asking(Role.SUBMIT)]  # noqa: N806
+    Rater = Annotated[Asker, asking(Role.RATE)]  # noqa: N806
+    Operator = Annotated[Asker, asking(Role.OPERATE)]  # noqa: N806
+    to_read = [Depends(reading)]
+    writing = _responses(400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 503)
+    asked = _responses(400, 401, 403, 404, 429, 503)
+
+    async def told(burst_id: int, *, status_code: int, headers: dict[str, str] | None = None) -> Response:
+        return _json(json.dumps(await reader.burst(burst_id)), status_code=status_code, headers=headers)
+
+    async def outcome_told(outcome: Outcome) -> Response:
+        burst_id = outcome.burst.frb_id
+        location = {"Location": f"{PREFIX}/events/{burst_id}"}
+        return await told(burst_id, status_code=201 if outcome.is_new else 200, headers=location)
+
+    @router.post(
+        "/events",
+        status_code=201,
+        response_model=BurstDetail,
+        responses={**writing, 200: {"model": BurstDetail, "description": "This very burst was there already."}},
+        openapi_extra={"requestBody": {"required": True, "content": _BURST_BODIES}},
+    )
+    async def submit(
+        request: Request,
+        asker: Submitter,
+        idempotency_key: Annotated[
+            str | None,
+            Header(min_length=1, max_length=255, description="The same key with the same burst is the same request."),
+        ] = None,
+    ) -> Response:
+        """Store and announce a burst: its measurement, observation and images in one transaction."""
+        kind = _media_type(request)
+        if kind == "multipart/form-data":
+            sent, images = await _burst_from_parts(request, settings)
+        elif kind == "application/json":
+            sent, images = _validated(CompleteBurstIn, parse_json(await request.body())), []
+        else:
+            raise HTTPException(415, "application/json or multipart/form-data")
+        return await outcome_told(await intake.submit(sent, asker, images=images, key=idempotency_key))
+
+    @router.post(
+        "/events/{burst_id}/measurements",
+        status_code=201,
+        response_model=BurstDetail,
+        responses={**writing, 200: {"model": BurstDetail, "description": "This very measurement was there already."}},
+        openapi_extra={"requestBody": {"required": True, "content": _MEASUREMENT_BODIES}},
+    )
+    async def measure(request: Request, burst_id: BurstId, asker: Submitter) -> Response:
+        """Add a measurement; the first detection stays what it was."""
+        kind = _media_type(request)
+        if kind in YAML_TYPES:
+            body: Any = parse_yaml(await request.body())
+        elif kind == "application/json":
+            body = parse_json(await request.body())
+        else:
+            raise HTTPException(415, "application/json or application/yaml")
+        return await outcome_told(await intake.measure(burst_id, _validated(MeasurementIn, body), asker))
+
+    @router.post("/events/{burst_id}/ratings", status_code=201, response_model=BurstDetail, responses=writing)
+    async def rate(burst_id: BurstId, sent: RatingIn, asker: Rater) -> Response:
+        """Say what you think of a burst; your last vote counts, all are kept."""
+        await intake.rate(burst_id, sent, asker)
+        return await told(burst_id, status_code=201)
+
+    @router.post("/events/{burst_id}/status", status_code=201, response_model=BurstDetail, responses=writing)
+    async def decide(burst_id: BurstId, sent: StatusIn, asker: Operator) -> Response:
+        """Confirm or reject a burst, or make it a candidate again."""
+        await intake.set_status(burst_id, FrbStatus(sent.status.upper()), sent.reason, asker)
+        return await told(burst_id, status_code=201)
+
+    @router.post("/events/{burst_id}/withdrawal", status_code=201, response_model=BurstDetail, responses=writing)
+    async def withdraw(burst_id: BurstId, sent: WithdrawalIn, asker: Submitter) -> Response:
+        """Withdraw a burst for good: your own, or with the role operate any."""
+        await intake.set_status(burst_id, FrbStatus.WITHDRAWN, sent.reason, asker)
+        return await told(burst_id, status_code=201)
+
+    @router.post("/events/{burst_id}/tns-name", status_code=201, response_model=BurstDetail, responses=writing)
+    async def name(burst_id: BurstId, sent: NameIn, asker: Operator) -> Response:
+        """Give a burst its name at the Transient Name Server."""
+        await intake.name(burst_id, sent.tns_name, asker)
+        return await told(burst_id, status_code=201)
+
+    @router.get("/events", response_model=BurstPage, responses=asked, dependencies=to_read)
+    async def list_bursts(query: Annotated[PageQuery, Query()]) -> Response:
+        """List bursts, the newest arrival first."""
+        page = await reader.page(query.filters(), limit=query.limit, cursor=query.cursor)
+        return _json(f'{{"items": [{", ".join(page.items)}], "next": {json.dumps(page.cursor)}}}')
+
+    @router.get(
+        "/events/export",
+        response_class=Response,
+        responses={
+            **asked,
+            200: {
+                "description": "The lines of a list, all of them.",
+                "content": {media_type: {} for media_type in FORMATS.values()},
+            },
+        },
+        dependencies=to_read,
+    )
+    async def export(query: Annotated[ExportQuery, Query()]) -> Response:
+        """Download all bursts that pass the filters, as CSV, VOTable or JSON."""
+        return StreamingResponse(
+            exported(reader.lines(query.filters()), query.format),
+            media_type=FORMATS[query.format],
+            headers={"Content-Disposition": f'attachment; filename="bursts.{query.format}"'},
+        )
+
+    @router.get("/events/{burst_id}", response_model=BurstDetail, responses=asked, dependencies=to_read)
+    async def show(burst_id: BurstId) -> Response:
+        """Return everything known of a burst."""
+        return await told(burst_id, status_code=200)
+
+    @router.get(
+        "/events/{burst_id}/images/{name}",
+        response_class=Response,
+        responses={**asked, 200: {"description": "The image.", "content": {"image/png": {}, "image/jpeg": {}}}},
+        dependencies=to_read,
+    )
+    async def image(burst_id: BurstId, name: Literal["search", "image", "histogram"]) -> Response:
+        """Return an image of a burst."""
+        blob = await reader.image(burst_id, name)
+        if blob is None:
+            raise HttpProblem(404, "Not found", f"burst {burst_id} has no image {name}")
+        data = await asyncio.to_thread(blobs.get, blob)
+        headers = {"Cache-Control": "public, max-age=31536000, immutable", "ETag": f'"{blob.sha256}"'}
+        return Response(data, media_type=blob.media_type, headers=headers)
+
+    @router.get(
+        "/stream",
+        response_class=Response,
+        responses={**asked, 200: {"description": "Server-sent events.", "content": {"text/event-stream": {}}}},
+        dependencies=to_read,
+    )
+    async def stream(
+        last_event_id: Annotated[
+            str | None, Header(max_length=64, description="Go on behind this event; without it, from now on.")
+        ] = None,
+    ) -> Response:
+        """Follow every change of every burst, as it is committed."""
+        return await follower.response(last_event_id)
+
+    @router.get("/me", response_model=Me, responses=_responses(401, 429, 503))
+    async def me(request: Request) -> Response:
+        """Say who the credentials belong to."""
+        try:
+            caller = await doorkeeper.identify(request)
+        except AccessError as error:
+            _turn_away(error)
+        return _json(json.dumps({"name": caller.name, "roles": sorted(caller.roles)}))
+
+    return router
+
+
+_YAML_PART = {"type": "string", "description": "YAML, as a text or a file."}
+_IMAGE_PART = {"type": "string", "format": "binary", "description": "A PNG or JPEG file."}
+_BURST_BODIES: dict[str, Any] = {
+    "application/json": {"schema": CompleteBurstIn.model_json_schema()},
+    "multipart/form-data": {
+        "schema": {
+            "type": "object",
+            "required": ["radio_measurement"],
+            "properties": {
+                "radio_measurement": _YAML_PART,
+                "observation": _YAML_PART,
+                "is_test": {"type": "boolean", "default": False},
+                **dict.fromkeys(IMAGES, _IMAGE_PART),
+            },
+        }
+    },
+}
+_MEASUREMENT_BODIES: dict[str, Any] = {
+    kind: {"schema": MeasurementIn.model_json_schema()} for kind in ("application/json", "application/yaml")
+}
+
+
+def _turn_away(error: AccessError) -> NoReturn:
+    if isinstance(error, TooManyRequestsError):
+        raise HttpProblem(
+            429, "Too many requests", f"wait {error.retry_after} s", headers={"Retry-After": error.retry_after}
+        ) from error
+    if isinstance(error, RoleMissingError):
+        raise HttpProblem(403, "Forbidden", f"{error.caller} has not the role {error.role}") from error
+    raise HttpProblem(
+        401,
+        "Unauthorized",
+        "a token (Authorization: Bearer) or name and password (Basic) of an account is needed",
+        headers={"WWW-Authenticate": 'Basic realm="tocsin", Bearer'},
+    ) from error
+
+
+async def _burst_from_parts(request: Request, settings: FrbIntakeSection) -> tuple[CompleteBurstIn, list[Upload]]:
+    form = await read_form(request)
+    measurement = parse_yaml(await _text(form.get("radio_measurement"), "radio_measurement"), field="radio_measurement")
+    observation = form.get("observation")
+    body: dict[str, Any] = {name: measurement[name] for name in YAML_ONLY if measurement.get(name) is not None}
+    body["measurement"] = {name: value for name, value in measurement.items() if name not in YAML_ONLY}
+    if observation is not None:
+        body["observation"] = parse_yaml(await _text(observation, "observation"), field="observation")
+    if (is_test := form.get("is_test")) is not None:
+        body["is_test"] = is_test
+    sent = _validated(CompleteBurstIn, body)
+    images = await read_images(form, IMAGES, max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels)
+    return sent, images
+
+
+async def _text(part: Any, name: str) -> bytes:
+    if part is None:
+        raise InvalidInputError(name, "missing", "the YAML of the seed format as a part of the form")
+    return part.encode() if isinstance(part, str) else await part.read()
+
+
+def _validated(model: Any, body: Any) -> Any:
+    try:
+        return model.model_validate(body)
+    except ValidationError as error:
+        raise HttpProblem.from_validation(error) from error
+
+
+def _media_type(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _json(text: str, *, status_code: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(text, status_code=status_code, headers=headers, media_type="application/json")
+
+
+def _responses(*codes: int) -> dict[int | str, dict[str, Any]]:
+    return {code: PROBLEM_RESPONSES[code] for code in codes if code in PROBLEM_RESPONSES}

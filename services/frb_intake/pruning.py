@@ -1,0 +1,50 @@
+"""Forgets what nobody can ask for any more."""
+
+import asyncio
+
+import asyncpg
+import structlog
+
+from shared.db.errors import connection_errors, translated_errors
+from shared.errors import TransientError
+
+INTERVAL_S = 3600.0
+IDEMPOTENCY_KEY_DAYS = 30
+# A client that still repeats a request after a month has the natural key of its burst left.
+
+log = structlog.get_logger(__name__)
+
+
+class Pruner:
+    """Deletes observations whose burst never came, and old idempotency keys."""
+
+    def __init__(self, pool: asyncpg.Pool, *, staged_hours: float) -> None:
+        self._pool = pool
+        self._staged_hours = staged_hours
+
+    async def run(self) -> None:
+        """Prune now and then, for ever."""
+        while True:
+            try:
+                await self.prune()
+            except TransientError as error:
+                log.warning("pruning.waiting", reason=str(error))
+            await asyncio.sleep(INTERVAL_S)
+
+    async def prune(self) -> None:
+        """Prune once."""
+        with connection_errors():
+            connection = await self._pool.acquire()
+        try:
+            with translated_errors():
+                staged = await connection.execute(
+                    "DELETE FROM staged_observations WHERE received_at < now() - make_interval(hours => 1) * $1",
+                    self._staged_hours,
+                )
+                keys = await connection.execute(
+                    "DELETE FROM idempotency_keys WHERE created_at < now() - make_interval(days => $1)",
+                    IDEMPOTENCY_KEY_DAYS,
+                )
+        finally:
+            await self._pool.release(connection)
+        log.info("pruned", staged_observations=staged, idempotency_keys=keys)

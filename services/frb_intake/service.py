@@ -1,0 +1,71 @@
+"""Puts frb_intake together: two doors, feeds from other observatories, a look through the images."""
+
+from collections.abc import Sequence
+
+from fastapi import FastAPI
+from shared.http.limits import RequestLimits, SecurityHeaders
+from shared.http.problems import install_problem_handlers
+from shared.http.rate_limit import RateLimiter
+
+from services.frb_intake.accounts import Accounts
+from services.frb_intake.api.auth import Doorkeeper
+from services.frb_intake.api.compat import PATHS, compat_router
+from services.frb_intake.api.v1 import v1_router
+from services.frb_intake.checking import ImageChecker, complaints
+from services.frb_intake.follow import Follower
+from services.frb_intake.intake import Intake
+from services.frb_intake.pruning import Pruner
+from services.frb_intake.reading import BurstReader
+from services.frb_intake.settings import NAME, FrbIntakeSettings
+from shared.events.blob import BlobRef
+from shared.runner import Runtime, Service, ServiceDefinition
+
+VERIFICATIONS_PER_S = 2.0
+VERIFICATIONS_BURST = 50
+# Of one address: enough for an office behind one, hopeless for guessing.
+
+
+def define(settings: FrbIntakeSettings) -> ServiceDefinition:
+    """Return the service for these settings."""
+    return ServiceDefinition(name=NAME, build=lambda runtime: _build(settings, runtime))
+
+
+def _build(settings: FrbIntakeSettings, runtime: Runtime) -> Service:
+    section = settings.frb_intake
+    intake = Intake(runtime.pool, runtime.blobs, observatory=section.observatory)
+    reader = BurstReader(runtime.pool)
+    follower = Follower(reader)
+    doorkeeper = Doorkeeper(
+        Accounts(runtime.pool, trust_s=section.credential_cache_s),
+        requests=RateLimiter(rate_per_s=section.requests_per_s, burst=section.requests_burst),
+        verifications=RateLimiter(rate_per_s=VERIFICATIONS_PER_S, burst=VERIFICATIONS_BURST),
+        public_reading=section.public_reading,
+    )
+
+    async def look_through(images: Sequence[BlobRef]) -> list[str | None]:
+        return await runtime.background.run(complaints, settings.blobs, images)
+
+    def configure(app: FastAPI) -> None:
+        install_problem_handlers(app, except_under=PATHS)
+        app.add_middleware(RequestLimits, max_body_bytes=section.max_body_bytes, body_timeout_s=section.body_timeout_s)
+        app.add_middleware(SecurityHeaders)
+
+    return Service(
+        background=[
+            ImageChecker(runtime.pool, complaints=look_through).run,
+            Pruner(runtime.pool, staged_hours=section.staged_hours).run,
+            follower.run,
+        ],
+        routers=[
+            compat_router(intake, doorkeeper, section),
+            v1_router(
+                intake=intake,
+                reader=reader,
+                doorkeeper=doorkeeper,
+                blobs=runtime.blobs,
+                follower=follower,
+                settings=section,
+            ),
+        ],
+        configure=configure,
+    )

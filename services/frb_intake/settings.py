@@ -1,0 +1,34 @@
+"""Settings of frb_intake."""
+
+from pydantic import Field
+
+from shared.settings import DatabaseSettings, HttpSettings, Section, ServiceSettings
+
+NAME = "frb_intake"
+
+
+class FrbIntakeSection(Section):
+    """Who may do what, and how much."""
+
+    public_reading: bool = Field(True, description="Whether bursts can be read without an account.")
+    observatory: str = Field("TOCSIN", description="Begins the internal names of bursts: NAME-FRB-17.")
+    credential_cache_s: float = Field(
+        30.0, ge=0, description="How long a verified credential is trusted; a disabled account works as long."
+    )
+    requests_per_s: float = Field(500.0, gt=0, description="Requests of one account, sustained.")
+    requests_burst: int = Field(2000, ge=1, description="And at once.")
+    max_image_bytes: int = Field(8 * 1024 * 1024, description="Largest image that is taken.")
+    max_image_pixels: int = Field(50_000_000, description="Largest area of an image (pixels).")
+    max_body_bytes: int = Field(32 * 1024 * 1024, description="Largest request that is read.")
+    body_timeout_s: float = Field(30.0, gt=0, description="Time in which a request must have arrived.")
+    staged_hours: float = Field(
+        24.0, gt=0, description="How long an observation waits for its burst at the compatible door."
+    )
+
+
+class FrbIntakeSettings(ServiceSettings):
+    """Everything frb_intake reads from its environment."""
+
+    http: HttpSettings = HttpSettings(port=8000)
+    database: DatabaseSettings = DatabaseSettings(pool_size=10)
+    frb_intake: FrbIntakeSection = FrbIntakeSection()

@@ -1,0 +1,294 @@
+"""What frb_intake remembers, in SQL."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from shared.sky.localisation import intervals
+
+from services.frb_intake.domain import summary, to_ellipse
+from services.frb_intake.models import ObservationIn
+from shared.db.unit_of_work import UnitOfWork
+from shared.events.blob import BlobRef
+from shared.events.frb import FrbEvent, FrbMeasurement
+from shared.sky import healpix
+
+_SEARCHABLE = (
+    "status",
+    "tns_name",
+    "repeater",
+    "votes_confirm",
+    "votes_reject",
+    "votes_unsure",
+    "dm_pc_cm3",
+    "snr",
+    "ra_deg",
+    "dec_deg",
+    "nest29",
+    "region",
+    "time_of_arrival_inf",
+    "summary",
+    "record",
+)
+_CAST = {"region": "::text::int8multirange"}
+_ADDED = (
+    "id",
+    "internal_name",
+    "origin",
+    "origin_id",
+    "submitted_by",
+    "digest",
+    "is_test",
+    "received_at",
+    "event_time",
+    "observation_id",
+    *_SEARCHABLE,
+)
+_PLACES = ", ".join(f"${n}{_CAST.get(name, '')}" for n, name in enumerate(_ADDED, 1))
+_CHANGES = ", ".join(f"{name} = ${n}{_CAST.get(name, '')}" for n, name in enumerate(_SEARCHABLE, 2))
+# Only names of columns are put together here.
+_INSERT = f"INSERT INTO bursts ({', '.join(_ADDED)}) VALUES ({_PLACES}) ON CONFLICT DO NOTHING RETURNING id"  # noqa: S608
+_UPDATE = f"UPDATE bursts SET {_CHANGES} WHERE id = $1"  # noqa: S608
+# A statement sees the database as it was when it began: what another transaction moves meanwhile takes a second look.
+_TAKE_OBSERVATION = """
+WITH staged AS (DELETE FROM staged_observations WHERE id = $1 RETURNING *),
+     added AS (INSERT INTO observations SELECT * FROM staged ON CONFLICT DO NOTHING RETURNING parameters)
+SELECT parameters FROM added UNION ALL SELECT parameters FROM observations WHERE id = $1
+"""
+_STAGE_OBSERVATION = """
+WITH known AS (SELECT id FROM observations WHERE submitted_by = $1 AND digest = $2),
+     staged AS (
+         INSERT INTO staged_observations (submitted_by, digest, parameters)
+         SELECT $1, $2, $3::jsonb WHERE NOT EXISTS (SELECT FROM known)
+         ON CONFLICT (submitted_by, digest) DO UPDATE SET received_at = now()
+         RETURNING id
+     )
+SELECT id FROM known UNION ALL SELECT id FROM staged
+"""
+
+
+@dataclass(frozen=True)
+class NewImage:
+    """An image on its way into the store."""
+
+    name: str
+    file_name: str
+    blob: BlobRef
+
+
+class BurstStore:
+    """The bursts of one unit of work."""
+
+    def __init__(self, work: UnitOfWork) -> None:
+        self._work = work
+
+    async def stage_observation(self, sent: ObservationIn, *, submitted_by: str, digest: bytes) -> int:
+        """Keep an observation until its burst comes; the same one again has the same id."""
+        row = await self._work.fetch_row(_STAGE_OBSERVATION, submitted_by, digest, sent.model_dump_json())
+        assert row is not None
+        number: int = row["id"]
+        return number
+
+    async def take_observation(self, observation_id: int) -> ObservationIn | None:
+        """Return an observation, which now belongs to a burst; None when there is none of that id."""
+        for _ in range(2):
+            row = await self._work.fetch_row(_TAKE_OBSERVATION, observation_id)
+            if row is not None:
+                return ObservationIn.model_validate_json(row["parameters"])
+        return None
+
+    async def add_observation(self, sent: ObservationIn, *, submitted_by: str, digest: bytes) -> int:
+        """Store the observation of a burst and return its id."""
+        observation_id = await self.stage_observation(sent, submitted_by=submitted_by, digest=digest)
+        await self.take_observation(observation_id)
+        return observation_id
+
+    async def find(self, *, submitted_by: str, digest: bytes) -> int | None:
+        """Return the id of the burst with this content, None when it is new."""
+        row = await self._work.fetch_row(
+            "SELECT id FROM bursts WHERE submitted_by = $1 AND digest = $2", submitted_by, digest
+        )
+        return None if row is None else int(row["id"])
+
+    async def find_upstream(self, *, origin: str, origin_id: str) -> int | None:
+        """Return the id of the burst that another observatory calls `origin_id`."""
+        row = await self._work.fetch_row(
+            "SELECT id FROM bursts WHERE origin = $1 AND origin_id = $2", origin, origin_id
+        )
+        return None if row is None else int(row["id"])
+
+    async def next_id(self) -> int:
+        """Return an id for a new burst."""
+        row = await self._work.fetch_row("SELECT nextval('burst_ids') AS id")
+        assert row is not None
+        number: int = row["id"]
+        return number
+
+    async def add(
+        self,
+        record: FrbEvent,
+        *,
+        digest: bytes | None = None,
+        observation_id: int | None = None,
+        images: Sequence[NewImage] = (),
+        detail: Mapping[str, Any] | None = None,
+    ) -> bool:
+        """Store a new burst; False when another request stored the same one in this moment."""
+        values = {
+            **_searchable(record),
+            "id": record.frb_id,
+            "internal_name": record.internal_name,
+            "origin": record.origin,
+            "origin_id": record.origin_id,
+            "submitted_by": record.submitted_by,
+            "digest": digest,
+            "is_test": record.is_test,
+            "received_at": record.received_at,
+            "event_time": record.time_of_arrival or record.received_at,
+            "observation_id": observation_id,
+        }
+        row = await self._work.fetch_row(_INSERT, *(values[name] for name in _ADDED))
+        if row is None:
+            return False
+        for image in images:
+            self._work.write(
+                "INSERT INTO images (burst_id, name, file_name, blob, state) VALUES ($1, $2, $3, $4, 'PENDING')",
+                record.frb_id,
+                image.name,
+                image.file_name,
+                image.blob.model_dump_json(),
+            )
+        self._add_change(record, values["record"], detail or {})
+        return True
+
+    async def lock(self, burst_id: int) -> FrbEvent | None:
+        """Return a burst; until the commit nobody else changes it. None when there is none of that id."""
+        row = await self._work.fetch_row("SELECT record FROM bursts WHERE id = $1 FOR UPDATE", burst_id)
+        return None if row is None else FrbEvent.model_validate_json(row["record"])
+
+    def save(self, record: FrbEvent, *, detail: Mapping[str, Any]) -> None:
+        """Store a changed burst, and the change."""
+        values = _searchable(record)
+        self._work.write(_UPDATE, record.frb_id, *(values[name] for name in _SEARCHABLE))
+        self._add_change(record, values["record"], detail)
+
+    async def find_measurement(self, burst_id: int, *, made_by: str, digest: bytes) -> int | None:
+        """Return the id of this very measurement of a burst, None when it is new."""
+        row = await self._work.fetch_row(
+            "SELECT id FROM measurements WHERE burst_id = $1 AND made_by = $2 AND digest = $3",
+            burst_id,
+            made_by,
+            digest,
+        )
+        return None if row is None else int(row["id"])
+
+    async def add_measurement(
+        self, burst_id: int, measurement: FrbMeasurement, *, as_submitted: Mapping[str, Any], digest: bytes
+    ) -> int:
+        """Store a version of what was measured and return its id."""
+        row = await self._work.fetch_row(
+            "INSERT INTO measurements (burst_id, number, made_by, made_at, digest, as_submitted, record)"
+            " VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING id",
+            burst_id,
+            measurement.number,
+            measurement.made_by,
+            measurement.made_at,
+            digest,
+            json.dumps(as_submitted),
+            measurement.model_dump_json(),
+        )
+        assert row is not None
+        number: int = row["id"]
+        return number
+
+    async def vote(self, burst_id: int, *, rater: str, rating: str, note: str | None, rated_at: datetime) -> str | None:
+        """Store a vote; return the rater's previous one."""
+        row = await self._work.fetch_row(
+            "SELECT rating FROM ratings WHERE burst_id = $1 AND rater = $2 ORDER BY id DESC LIMIT 1", burst_id, rater
+        )
+        self._work.write(
+            "INSERT INTO ratings (burst_id, rater, rating, note, rated_at) VALUES ($1, $2, $3, $4, $5)",
+            burst_id,
+            rater,
+            rating,
+            note,
+            rated_at,
+        )
+        return None if row is None else str(row["rating"])
+
+    async def claim_key(self, *, submitted_by: str, key: str) -> tuple[bytes, int] | None:
+        """Return digest and burst of the request that had this idempotency key; None, and the key is ours.
+
+        Another request with the key is waited for.
+        """
+        row = await self._work.fetch_row(
+            "SELECT pg_advisory_xact_lock(hashtextextended($1, 3))", f"{submitted_by} {key}"
+        )
+        row = await self._work.fetch_row(
+            "SELECT digest, burst_id FROM idempotency_keys WHERE submitted_by = $1 AND key = $2", submitted_by, key
+        )
+        return None if row is None else (row["digest"], row["burst_id"])
+
+    def keep_key(self, *, submitted_by: str, key: str, digest: bytes, burst_id: int) -> None:
+        """Remember which burst a request with this key made."""
+        self._work.write(
+            "INSERT INTO idempotency_keys (submitted_by, key, digest, burst_id) VALUES ($1, $2, $3, $4)",
+            submitted_by,
+            key,
+            digest,
+            burst_id,
+        )
+
+    def audit(self, *, actor: str, action: str, subject: str | None, address: str | None) -> None:
+        """Note who did what from where."""
+        self._work.write(
+            "INSERT INTO audit_log (actor, action, subject, address) VALUES ($1, $2, $3, $4)",
+            actor,
+            action,
+            subject,
+            address,
+        )
+
+    def _add_change(self, record: FrbEvent, as_json: str, detail: Mapping[str, Any]) -> None:
+        self._work.write(
+            "INSERT INTO changes (burst_id, revision, change, changed_at, changed_by, detail, record)"
+            " VALUES ($1, $2, $3, $4, $5, $6, $7)",
+            record.frb_id,
+            record.revision,
+            record.change,
+            record.changed_at,
+            record.changed_by,
+            json.dumps(detail),
+            as_json,
+        )
+
+
+def _searchable(record: FrbEvent) -> dict[str, Any]:
+    latest = record.latest
+    place = latest.localisation if latest else None
+    return {
+        "status": record.status,
+        "tns_name": record.tns_name,
+        "repeater": record.repeater,
+        "votes_confirm": record.votes.confirm,
+        "votes_reject": record.votes.reject,
+        "votes_unsure": record.votes.unsure,
+        "dm_pc_cm3": latest.dm_pc_cm3 if latest else None,
+        "snr": latest.snr if latest else None,
+        "ra_deg": place.ra_deg if place else None,
+        "dec_deg": place.dec_deg if place else None,
+        "nest29": int(healpix.lonlat_to_nest29(place.ra_deg, place.dec_deg)) if place else None,
+        "region": _multirange(record) if place else None,
+        "time_of_arrival_inf": latest.time_of_arrival_inf if latest else None,
+        "summary": json.dumps(summary(record)),
+        "record": record.model_dump_json(),
+    }
+
+
+def _multirange(record: FrbEvent) -> str:
+    assert record.latest is not None
+    assert record.latest.localisation is not None
+    cells = intervals(to_ellipse(record.latest.localisation))
+    return f"{{{','.join(f'[{a},{b})' for a, b in zip(cells.start.tolist(), cells.stop.tolist(), strict=True))}}}"
