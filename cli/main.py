@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import typer
 
-SYSTEM, EVENTS, SCIENCE = "The system on this machine", "Events", "Science"
+SYSTEM, EVENTS, SCIENCE, BURSTS = "The system on this machine", "Events", "Science", "Fast radio bursts"
 
 
 class _Command(NamedTuple):
@@ -29,6 +29,9 @@ COMMANDS = {
     "skymap": _Command("cli.skymap", "skymap", SCIENCE),
     "superevent": _Command("cli.superevent", "superevent", SCIENCE),
     "skymaps": _Command("cli.skymaps", "skymaps", SCIENCE),
+    "frb": _Command("cli.frb.app", "app", BURSTS),
+    "user": _Command("cli.user", "app", BURSTS),
+    "token": _Command("cli.token", "app", BURSTS),
 }
 
 

@@ -5,6 +5,8 @@ from typer.testing import CliRunner
 
 from cli.main import COMMANDS, build
 
+FILTERS = ("--since", "--dm-min", "--sn-max", "--cone", "--repeater", "--status", "--rating", "--tns-name", "--test")
+
 OPTIONS = {
     "up": ("--only-stack", "--service"),
     "down": ("--purge", "--yes"),
@@ -21,6 +23,28 @@ OPTIONS = {
     "skymap": ("FILE", "--json", "--plot", "--cone", "--at", "--combined"),
     "superevent": ("ID", "--json"),
     "skymaps": ("--at", "--level", "--cone", "--all", "--json"),
+    "frb upload": (
+        "--radio-yaml",
+        "--observation-yaml",
+        "--update",
+        "--server",
+        "--retries",
+        "--dry-run",
+        "Exit codes",
+    ),
+    "frb list": (*FILTERS, "--limit", "--json"),
+    "frb show": ("ID", "--json"),
+    "frb export": (*FILTERS, "--format", "--output"),
+    "frb follow": ("--last-event-id", "--count", "--json"),
+    "frb rate": ("ID", "confirm", "--note"),
+    "frb withdraw": ("ID", "--reason"),
+    "user add": ("NAME", "--role", "--password-stdin"),
+    "user list": ("--json",),
+    "user disable": ("NAME",),
+    "user enable": ("NAME",),
+    "token create": ("NAME", "--expires-days"),
+    "token list": ("--json",),
+    "token revoke": ("ID",),
 }
 
 

@@ -1,0 +1,1 @@
+"""`tocsin frb`: the client of the burst intake, for whoever may use it over HTTP."""

@@ -1,0 +1,204 @@
+"""`tocsin frb list`, `show` and `export`: what is known of bursts."""
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from itertools import islice
+from pathlib import Path
+from typing import IO, Annotated, Any
+
+import typer
+
+from cli.frb import filters, options
+from cli.frb.client import FrbClient, document
+from cli.frb.errors import UnknownAnswerError, printable, told_line_by_line
+from cli.frb.progress import tell, transfer_bar
+from cli.table import columns
+from shared.errors import InvalidInputError
+
+PAGE = 500
+# The most that the server gives at once.
+
+
+class Format(StrEnum):
+    """What `export` writes."""
+
+    CSV = "csv"
+    VOTABLE = "votable"
+    JSON = "json"
+
+
+def list_bursts(
+    since: filters.Since = None,
+    until: filters.Until = None,
+    dm_min: filters.DmMin = None,
+    dm_max: filters.DmMax = None,
+    sn_min: filters.SnMin = None,
+    sn_max: filters.SnMax = None,
+    cone: filters.Cone = None,
+    repeater: filters.Repeater = None,
+    status: filters.OfStatus = None,
+    rating: filters.Rating = None,
+    tns_name: filters.TnsName = None,
+    test: filters.Test = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many, the latest first.")] = 50,
+    as_json: options.AsJson = False,
+    server: options.Server = options.SERVER,
+    token_file: options.TokenFile = None,
+    timeout_s: options.TimeoutS = options.TIMEOUT_S,
+    retries: options.Retries = options.RETRIES,
+) -> None:
+    """List bursts, the latest first."""
+    with told_line_by_line():
+        wanted = filters.query(
+            since=since, until=until, dm_min=dm_min, dm_max=dm_max, sn_min=sn_min, sn_max=sn_max, cone=cone,
+            repeater=repeater, status=status, rating=rating, tns_name=tns_name, test=test,
+        )  # fmt: skip
+        client = options.reader(server, token_file, timeout_s, retries)
+        rows = list(islice(_summaries(client, wanted | {"limit": min(limit, PAGE)}), limit))
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    if rows:
+        typer.echo(columns([_row(summary) for summary in rows]))
+    tell("1 burst" if len(rows) == 1 else f"{len(rows)} bursts")
+
+
+def show(
+    frb_id: options.FrbId,
+    as_json: options.AsJson = False,
+    server: options.Server = options.SERVER,
+    token_file: options.TokenFile = None,
+    timeout_s: options.TimeoutS = options.TIMEOUT_S,
+    retries: options.Retries = options.RETRIES,
+) -> None:
+    """Show everything known of one burst: measurements, observation, pictures, votes, history."""
+    with told_line_by_line():
+        event = document(options.reader(server, token_file, timeout_s, retries).get(f"/events/{frb_id}"))
+    typer.echo(json.dumps(event, indent=2) if as_json else "\n".join(map(printable, _text(event))))
+
+
+def export(
+    since: filters.Since = None,
+    until: filters.Until = None,
+    dm_min: filters.DmMin = None,
+    dm_max: filters.DmMax = None,
+    sn_min: filters.SnMin = None,
+    sn_max: filters.SnMax = None,
+    cone: filters.Cone = None,
+    repeater: filters.Repeater = None,
+    status: filters.OfStatus = None,
+    rating: filters.Rating = None,
+    tns_name: filters.TnsName = None,
+    test: filters.Test = None,
+    form: Annotated[Format, typer.Option("--format", help="What to write.")] = Format.CSV,
+    output: Annotated[
+        Path | None, typer.Option("--output", metavar="FILE", help="Where to; standard output without it.")
+    ] = None,
+    server: options.Server = options.SERVER,
+    token_file: options.TokenFile = None,
+    timeout_s: options.TimeoutS = options.TIMEOUT_S,
+    retries: options.Retries = options.RETRIES,
+) -> None:
+    """Write a table of all bursts that the filters let through; a file appears only when it is complete."""
+    with told_line_by_line():
+        wanted = filters.query(
+            since=since, until=until, dm_min=dm_min, dm_max=dm_max, sn_min=sn_min, sn_max=sn_max, cone=cone,
+            repeater=repeater, status=status, rating=rating, tns_name=tns_name, test=test,
+        )  # fmt: skip
+        client = options.reader(server, token_file, timeout_s, retries)
+        with client.stream("/events/export", wanted | {"format": form}) as answer, _opened(output) as stream:
+            size = _copy(answer.iter_bytes(), stream, what=str(output or form))
+    if output is not None:
+        tell(f"{output}: {size} bytes")
+
+
+def _summaries(client: FrbClient, wanted: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield one page after the other."""
+    cursor: str | None = None
+    while True:
+        answer = client.get("/events", wanted | {"cursor": cursor})
+        page = document(answer)
+        if not isinstance(page.get("items"), list):
+            raise UnknownAnswerError(f"{answer.request.url} answers without items; expected a page of bursts")
+        yield from page["items"]
+        cursor = page.get("next")
+        if cursor is None:
+            return
+
+
+def _row(summary: dict[str, Any]) -> dict[str, Any]:
+    votes = summary.get("votes") or {}
+    row = {
+        "id": summary["id"],
+        "time_of_arrival": summary.get("time_of_arrival"),
+        "dm": summary.get("dm"),
+        "sn": summary.get("sn"),
+        "ra": summary.get("ra"),
+        "dec": summary.get("dec"),
+        "status": (summary.get("status") or "").lower() + (" test" if summary.get("is_test") else ""),
+        "yes/no/?": "/".join(str(votes.get(vote, 0)) for vote in ("confirm", "reject", "unsure")),
+        "repeater": "yes" if summary.get("repeater") else "no",
+        "name": summary.get("tns_name") or summary.get("internal_name"),
+    }
+    return {name: printable(value) if isinstance(value, str) else value for name, value in row.items()}
+
+
+def _text(event: dict[str, Any]) -> Iterator[str]:
+    marks = [event.get("status", "").lower(), "test" if event.get("is_test") else "", event.get("tns_name") or ""]
+    yield f"burst {event['id']}  {event.get('internal_name')}  {', '.join(filter(None, marks))}"
+    yield f"  arrived      {event.get('time_of_arrival') or 'unknown'}, sent by {event.get('submitted_by')}"
+    if event.get("repeater"):
+        yield f"  repeater     {event.get('repeater_of') or 'yes'}"
+    for measurement in event.get("measurements") or ():
+        yield f"  measured {measurement.get('number'):>3}  {_facts(measurement)}"
+    if observation := event.get("observation"):
+        yield f"  observed     {_facts(observation)}"
+    for image in event.get("images") or ():
+        size = f"{image.get('width_px')} x {image.get('height_px')} px"
+        yield f"  picture      {image.get('name')}, {image.get('media_type')}, {size}, {image.get('url')}"
+    for rating in event.get("ratings") or ():
+        yield f"  rated        {_facts(rating)}"
+    for change in event.get("history") or ():
+        yield f"  revision {change.get('revision'):>3}  {_facts(change, without=('revision',))}"
+
+
+def _facts(part: dict[str, Any], *, without: Iterable[str] = ("number", "as_submitted")) -> str:
+    """Return the plain values of a part; nested ones are for `--json`."""
+    return ", ".join(
+        f"{name} {value}"
+        for name, value in part.items()
+        if value is not None and name not in without and not isinstance(value, dict | list)
+    )
+
+
+@contextmanager
+def _opened(path: Path | None) -> Iterator[IO[bytes]]:
+    """Yield standard output, or a file that takes its name only when nothing went wrong."""
+    if path is None:
+        yield sys.stdout.buffer
+        return
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with unfinished.open("xb") as stream:
+            yield stream
+        unfinished.replace(path)
+    except OSError as error:
+        raise InvalidInputError(
+            "--output", f"{path}: {error.strerror or error}", "a file that can be written"
+        ) from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _copy(chunks: Iterable[bytes], stream: IO[bytes], *, what: str) -> int:
+    done_bytes = 0
+    with transfer_bar(what) as on_bytes:
+        for chunk in chunks:
+            stream.write(chunk)
+            done_bytes += len(chunk)
+            on_bytes(done_bytes)
+    return done_bytes
