@@ -14,12 +14,14 @@ from pydantic_core import ErrorDetails
 
 from cli.frb import options
 from cli.frb.client import API, Body, FrbClient, document
-from cli.frb.errors import InvalidInputsError, UnknownAnswerError, told_line_by_line
+from cli.frb.errors import InvalidInputsError, UnknownAnswerError, printable, told_line_by_line
 from cli.frb.progress import tell, transfer_bar
 from cli.frb.yaml_file import read_mapping, read_text
 from services.frb_intake.models import BurstIn, MeasurementIn, ObservationIn, Sent
 from shared.errors import InvalidInputError
 
+BURST_KEYS = ("time_of_arrival", "repeater", "repeater_of")
+# What the radio YAML says of the burst itself, beside what was measured.
 IMAGES: Mapping[str, str] = {"search_path": "search", "image_path": "image", "histogram_path": "histogram"}
 _SIGNATURES = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg"}
 MAX_IMAGE_BYTES = 32 * 1024 * 1024
@@ -67,7 +69,9 @@ def upload(
         for line in parcel.contents:
             tell(line)
         if dry_run:
-            tell(f"nothing is sent; would be {len(parcel.body.content)} bytes to {server.rstrip('/')}{API}{parcel.path}")
+            tell(
+                f"nothing is sent; would be {len(parcel.body.content)} bytes to {server.rstrip('/')}{API}{parcel.path}"
+            )
             return
         answer = _send(parcel, options.writer(server, token_file, timeout_s, retries))
     typer.echo(json.dumps(answer, indent=2) if as_json else answer["id"])
@@ -100,8 +104,10 @@ def _new_burst(radio_yaml: Path, observation_yaml: Path | None, *, test: bool) -
     if observation_yaml is None:
         raise InvalidInputError("--observation-yaml", "missing", "a file for a new burst, or --update ID")
     complaints: list[str] = []
-    radio_text, radio = _described(radio_yaml, (BurstIn, MeasurementIn), complaints)
-    observation_text, _ = _described(observation_yaml, (ObservationIn,), complaints)
+    radio_text, radio = _described(radio_yaml, MeasurementIn, complaints)
+    of_burst = {key: radio[key] for key in BURST_KEYS if radio.get(key) is not None}
+    complaints += [f"{radio_yaml}: {complaint}" for complaint in _complaints(BurstIn, of_burst)]
+    observation_text, _ = _described(observation_yaml, ObservationIn, complaints)
     images, contents = _images(radio, radio_yaml, complaints)
     if complaints:
         raise InvalidInputsError(complaints)
@@ -117,7 +123,7 @@ def _new_burst(radio_yaml: Path, observation_yaml: Path | None, *, test: bool) -
 
 def _further_measurement(frb_id: int, radio_yaml: Path, observation_yaml: Path | None) -> Parcel:
     complaints: list[str] = []
-    text, _ = _described(radio_yaml, (BurstIn, MeasurementIn), complaints)
+    text, _ = _described(radio_yaml, MeasurementIn, complaints)
     if complaints:
         raise InvalidInputsError(complaints)
     path, content = f"/events/{frb_id}/measurements", text.encode()
@@ -128,7 +134,7 @@ def _further_measurement(frb_id: int, radio_yaml: Path, observation_yaml: Path |
     return Parcel(path, Body(content, "application/yaml", {"Idempotency-Key": key}), tuple(contents))
 
 
-def _described(path: Path, models: Sequence[type[Sent]], complaints: list[str]) -> tuple[str, dict[str, Any]]:
+def _described(path: Path, model: type[Sent], complaints: list[str]) -> tuple[str, dict[str, Any]]:
     """Return a YAML file's text and what it says; add to `complaints` what is wrong with it."""
     try:
         text = read_text(path)
@@ -136,14 +142,19 @@ def _described(path: Path, models: Sequence[type[Sent]], complaints: list[str]) 
     except InvalidInputError as error:
         complaints.append(str(error))
         return "", {}
-    for model in models:
-        try:
-            model.model_validate(found)
-        except ValidationError as error:
-            complaints += [f"{path}: {_complaint(problem)}" for problem in error.errors(include_url=False)]
-    if unread := sorted(found.keys() - IMAGES.keys() - {key for model in models for key in model.model_fields}):
-        tell(f"{path}: the server does not read {', '.join(unread)}")
+    complaints += [f"{path}: {complaint}" for complaint in _complaints(model, found)]
+    if unread := sorted(found.keys() - model.model_fields.keys() - {*BURST_KEYS, *IMAGES}):
+        tell(f"{path}: the server does not read {', '.join(map(printable, unread))}")
     return text, found
+
+
+def _complaints(model: type[Sent], found: Mapping[str, Any]) -> list[str]:
+    """Return what the server would say of the values, as it judges them by the same model."""
+    try:
+        model.model_validate(found)
+    except ValidationError as error:
+        return [_complaint(problem) for problem in error.errors(include_url=False)]
+    return []
 
 
 def _complaint(problem: ErrorDetails) -> str:

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from cli.main import build
 from tests.support.data import SAMPLES
@@ -48,8 +47,8 @@ class FakeIntake:
             build(["frb"]), ["frb", *map(str, arguments)], env={**plain, **credentials, **environment}
         )
 
-    def upload(self, *arguments: str | Path, radio: Path = RADIO, **environment: str) -> Result:
-        return self.run("upload", "--radio-yaml", radio, "--observation-yaml", OBSERVATION, *arguments, **environment)
+    def upload(self, *arguments: str | Path, radio: Path = RADIO) -> Result:
+        return self.run("upload", "--radio-yaml", radio, "--observation-yaml", OBSERVATION, *arguments)
 
 
 def a_problem(status: int, *errors: tuple[str, Any, str], **members: Any) -> httpx.Response:
@@ -67,7 +66,7 @@ def parts(request: httpx.Request) -> dict[str, tuple[dict[str, str], bytes]]:
     head = f"Content-Type: {request.headers['Content-Type']}\r\n\r\n".encode()
     message = message_from_bytes(head + request.content, policy=HTTP)
     found = {}
-    for part in message.iter_parts():  # type: ignore[attr-defined]
-        name = part.get_param("name", header="content-disposition")
-        found[name] = (dict(part.items()), part.get_payload(decode=True))
+    for part in message.iter_parts():
+        content: Any = part.get_payload(decode=True)
+        found[str(part.get_param("name", header="content-disposition"))] = dict(part.items()), content
     return found

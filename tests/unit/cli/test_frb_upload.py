@@ -294,7 +294,7 @@ class TestCredentials:
     def authorization(self, intake: FakeIntake, *arguments: str | Path, **environment: str) -> str:
         intake.requests.clear()
         intake.will(STORED)
-        done = intake.upload(*arguments, **environment)
+        done = intake.run("upload", "-r", RADIO, "-o", OBSERVATION, *arguments, **environment)
         assert done.exit_code == 0, done.stderr
         return intake.requests[0].headers["Authorization"]
 
@@ -324,7 +324,7 @@ class TestCredentials:
     ) -> None:
         intake.will(STORED)
 
-        done = intake.upload(**environment)
+        done = intake.run("upload", "-r", RADIO, "-o", OBSERVATION, **environment)
 
         assert (done.exit_code, intake.requests) == (3, [])
         assert done.stderr.splitlines()[-1].startswith(f"error: {complaint}")
@@ -391,7 +391,7 @@ class TestBeforeAnythingIsSent:
         assert line.startswith(f"--server is {server}; expected a URL")
 
     def test_a_dry_run_sends_nothing_and_needs_no_credentials(self, intake: FakeIntake) -> None:
-        done = intake.upload("--dry-run", FRB_TOKEN="")
+        done = intake.run("upload", "-r", RADIO, "-o", OBSERVATION, "--dry-run", FRB_TOKEN="")
 
         assert (done.exit_code, done.stdout, intake.requests) == (0, "", [])
         assert done.stderr.splitlines()[-1].startswith("nothing is sent; would be ")
