@@ -13,6 +13,7 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from cli.stack.paths import DIRECTORY_VARIABLE
+from services.frb_intake.settings import FrbIntakeSettings
 from services.gw_listener.settings import GwListenerSettings
 from services.gw_listener.sources import FilesSource, GcnSource, KafkaSource, ScimmaSource
 from services.skymap_parser.settings import SkymapParserSettings
@@ -195,6 +196,7 @@ def _headers() -> dict[str, dict[str, Any]]:
 SETTINGS: Mapping[str, type[ServiceSettings]] = {
     "gw_listener": GwListenerSettings,
     "skymap_parser": SkymapParserSettings,
+    "frb_intake": FrbIntakeSettings,
 }
 SOURCES: tuple[type[Section], ...] = (ScimmaSource, GcnSource, KafkaSource, FilesSource)
 ENVIRONMENT_PREFIX = str(ServiceSettings.model_config["env_prefix"])

@@ -35,6 +35,7 @@ SERVICES: Mapping[str, Service] = {
     for service in (
         Service("gw_listener", 8101, "hears gravitational-wave alerts and emits gw.alerts"),
         Service("skymap_parser", 8102, "parses their sky maps and emits gw.skymaps"),
+        Service("frb_intake", 8000, "takes fast radio bursts from uploads and feeds and emits frb.events"),
     )
 }
 

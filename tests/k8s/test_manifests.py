@@ -25,8 +25,8 @@ KUSTOMIZATIONS = ("base", "overlays/dev", "overlays/prod")
 
 SECRETS_BY_OPERATORS = {"tocsin-cluster-ca-cert", "tocsin-postgres-app", *map(k8s.kubernetes_name, SERVICES)}
 # Strimzi makes the first and one for every KafkaUser, CloudNativePG the second.
-SECRETS_BY_PEOPLE = {"tocsin-blob-store", "gw-listener-sources"}
-# Optional; documented where they are referred to.
+SECRETS_BY_PEOPLE = {"tocsin-blob-store", "gw-listener-sources", "frb-intake-feeds", "frb-intake-tls"}
+# Optional but for the last; documented where they are referred to.
 
 KUBERNETES_VERSION = "1.37"
 
@@ -145,7 +145,7 @@ def test_what_is_generated_from_the_topic_files_is_in_step_with_them(name: str, 
 
 def test_every_service_is_deployed_on_its_own_port_and_no_other() -> None:
     names = {k8s.kubernetes_name(name): service for name, service in SERVICES.items()}
-    assert of_kind("Deployment").keys() == of_kind("Service").keys() == of_kind("ScaledObject").keys() == names.keys()
+    assert of_kind("Deployment").keys() == of_kind("Service").keys() == names.keys()
     for name, service in names.items():
         pod = of_kind("Deployment")[name]["spec"]["template"]
         (container,) = pod["spec"]["containers"]
@@ -157,6 +157,16 @@ def test_every_service_is_deployed_on_its_own_port_and_no_other() -> None:
         assert variables["TOCSIN_HTTP__PORT"] == str(service.http_port)
         assert pod["metadata"]["annotations"]["prometheus.io/port"] == str(service.http_port)
         assert of_kind("Service")[name]["spec"]["ports"][0]["port"] == service.http_port
+
+
+def test_every_service_is_scaled_by_one_thing_and_never_to_zero() -> None:
+    scaled, autoscaled = of_kind("ScaledObject"), of_kind("HorizontalPodAutoscaler")
+    assert sorted([*scaled, *autoscaled]) == sorted(map(k8s.kubernetes_name, SERVICES))
+    assert all(scaler["spec"]["minReplicaCount"] >= 1 for scaler in scaled.values())
+    assert all(scaler["spec"]["minReplicas"] >= 1 for scaler in autoscaled.values())
+    for name, scaler in {**scaled, **autoscaled}.items():
+        assert scaler["spec"]["scaleTargetRef"]["name"] == name
+        assert "replicas" not in of_kind("Deployment")[name]["spec"], "two would set it by turns"
 
 
 def test_liveness_asks_for_the_loop_and_readiness_for_more() -> None:
@@ -186,7 +196,7 @@ def test_secrets_are_referred_to_and_never_written_down() -> None:
     assert all(ref["optional"] for ref in values(list(base()), "secretRef") if ref["name"] in SECRETS_BY_PEOPLE)
 
 
-def test_the_alert_path_is_never_scaled_to_zero_nor_beyond_its_partitions() -> None:
+def test_readers_are_scaled_by_the_lag_of_all_that_they_read_and_not_beyond_its_partitions() -> None:
     topics = {topic.name: topic for topic in load_topics()}
     for name, scaled in of_kind("ScaledObject").items():
         spec = scaled["spec"]
@@ -196,7 +206,6 @@ def test_the_alert_path_is_never_scaled_to_zero_nor_beyond_its_partitions() -> N
             for topic in topics.values()
             if k8s.kubernetes_name(name) in map(k8s.kubernetes_name, topic.consumers)
         }
-        assert spec["minReplicaCount"] >= 1
         assert spec["maxReplicaCount"] <= max(topics[trigger["topic"]].partitions for trigger in triggers)
         assert {trigger["topic"] for trigger in triggers} == read
         assert {k8s.kubernetes_name(trigger["consumerGroup"]) for trigger in triggers} == {name}
