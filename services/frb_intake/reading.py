@@ -31,16 +31,12 @@ _SEPARATION = (
 )
 
 # What runs still may yet commit rows before those of later transactions: nobody is shown these before.
-_CHANGES_AFTER = """
-SELECT transaction_id::text, id, change, record FROM changes
-WHERE (transaction_id, id) > ($1::text::xid8, $2) AND transaction_id < pg_snapshot_xmin(pg_current_snapshot())
-ORDER BY changes.transaction_id, id LIMIT $3
-"""
-_LAST_CHANGE = """
-SELECT transaction_id::text, id FROM changes
-WHERE transaction_id < pg_snapshot_xmin(pg_current_snapshot())
-ORDER BY changes.transaction_id DESC, id DESC LIMIT 1
-"""
+_SETTLED = "transaction_id < pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
+_CHANGES_AFTER = (
+    "SELECT transaction_id, id, change, record FROM changes"  # noqa: S608  (constants)
+    f" WHERE (transaction_id, id) > ($1, $2) AND {_SETTLED} ORDER BY transaction_id, id LIMIT $3"
+)
+_LAST_CHANGE = f"SELECT transaction_id, id FROM changes WHERE {_SETTLED} ORDER BY transaction_id DESC, id DESC LIMIT 1"  # noqa: S608
 
 
 @dataclass(frozen=True)
@@ -262,9 +258,9 @@ class BurstReader:
         InvalidInputError
             The place is none that a change has.
         """
-        transaction, number = _read_place(place)
+        transaction, number = read_place(place)
         async with self._connection() as connection:
-            rows = await connection.fetch(_CHANGES_AFTER, str(transaction), number, FOLLOW_ROWS)
+            rows = await connection.fetch(_CHANGES_AFTER, transaction, number, FOLLOW_ROWS)
         return [Change(f"{row['transaction_id']}-{row['id']}", row["change"], row["record"]) for row in rows]
 
     async def last_place(self) -> str:
@@ -301,7 +297,14 @@ def _read_cursor(cursor: str) -> tuple[datetime, int]:
     return place
 
 
-def _read_place(place: str) -> tuple[int, int]:
+def read_place(place: str) -> tuple[int, int]:
+    """Return the transaction and the number of a change; in their order, changes were committed.
+
+    Raises
+    ------
+    InvalidInputError
+        The place is none that a change has.
+    """
     transaction, _, number = place.partition("-")
     if not (transaction.isdecimal() and number.isdecimal() and transaction.isascii() and number.isascii()):
         raise InvalidInputError("Last-Event-ID", place, "the id of a server-sent event")

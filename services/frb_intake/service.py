@@ -1,23 +1,25 @@
 """Puts frb_intake together: two doors, feeds from other observatories, a look through the images."""
 
 from collections.abc import Sequence
+from http import HTTPStatus
 
 from fastapi import FastAPI
-from shared.http.limits import RequestLimits, SecurityHeaders
-from shared.http.problems import install_problem_handlers
-from shared.http.rate_limit import RateLimiter
 
 from services.frb_intake.accounts import Accounts
 from services.frb_intake.api.auth import Doorkeeper
-from services.frb_intake.api.compat import PATHS, compat_router
+from services.frb_intake.api.compat import compat_router
 from services.frb_intake.api.v1 import v1_router
 from services.frb_intake.checking import ImageChecker, complaints
+from services.frb_intake.domain import TransitionError, WithdrawnError
 from services.frb_intake.follow import Follower
-from services.frb_intake.intake import Intake
+from services.frb_intake.intake import Intake, KeyReusedError, NotYoursError, UnknownBurstError
 from services.frb_intake.pruning import Pruner
 from services.frb_intake.reading import BurstReader
 from services.frb_intake.settings import NAME, FrbIntakeSettings
 from shared.events.blob import BlobRef
+from shared.http.limits import RequestLimits, SecurityHeaders
+from shared.http.problems import install_problem_handlers
+from shared.http.rate_limit import RateLimiter
 from shared.runner import Runtime, Service, ServiceDefinition
 
 VERIFICATIONS_PER_S = 2.0
@@ -46,7 +48,16 @@ def _build(settings: FrbIntakeSettings, runtime: Runtime) -> Service:
         return await runtime.background.run(complaints, settings.blobs, images)
 
     def configure(app: FastAPI) -> None:
-        install_problem_handlers(app, except_under=PATHS)
+        install_problem_handlers(
+            app,
+            statuses={
+                UnknownBurstError: HTTPStatus.NOT_FOUND,
+                WithdrawnError: HTTPStatus.CONFLICT,
+                TransitionError: HTTPStatus.CONFLICT,
+                KeyReusedError: HTTPStatus.UNPROCESSABLE_ENTITY,
+                NotYoursError: HTTPStatus.FORBIDDEN,
+            },
+        )
         app.add_middleware(RequestLimits, max_body_bytes=section.max_body_bytes, body_timeout_s=section.body_timeout_s)
         app.add_middleware(SecurityHeaders)
 

@@ -2,21 +2,10 @@
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
-from sqlalchemy.types import UserDefinedType
 
 from shared.db.tables import Timestamp, service_metadata
 
 metadata = service_metadata("frb_intake")
-
-
-class TransactionId(UserDefinedType[int]):
-    """PostgreSQL's xid8."""
-
-    cache_ok = True
-
-    def get_col_spec(self) -> str:
-        """Name the type."""
-        return "xid8"
 
 
 users = sa.Table(
@@ -200,9 +189,9 @@ changes = sa.Table(
     sa.Column("record", pg.JSONB, nullable=False, comment="What went out on frb.events."),
     sa.Column(
         "transaction_id",
-        TransactionId,
+        sa.BigInteger,
         nullable=False,
-        server_default=sa.text("pg_current_xact_id()"),
+        server_default=sa.text("pg_current_xact_id()::text::bigint"),
         comment="Followers read in the order of commits: rows of transactions older than every running one.",
     ),
     sa.UniqueConstraint("burst_id", "revision"),

@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from fastapi import Request
-from shared.http.rate_limit import RateLimiter
 
 from services.frb_intake.accounts import Accounts, Caller, Role
 from services.frb_intake.intake import Asker
+from shared.http.rate_limit import RateLimiter
 
 MAX_CREDENTIAL_CHARACTERS = 1024
 

@@ -14,7 +14,6 @@ from fastapi import APIRouter, Path, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
-from shared.http.json_body import parse_json
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
@@ -33,8 +32,8 @@ from services.frb_intake.intake import Intake, Outcome, UnknownBurstError, Unkno
 from services.frb_intake.models import BurstIn, MeasurementIn, ObservationIn
 from services.frb_intake.settings import FrbIntakeSection
 from shared.errors import InvalidInputError, TransientError
+from shared.http.json_body import parse_json
 
-PATHS = ("/observation_create/", "/frbevent_create/", "/radio_measurement_create/", "/media/")
 IMAGES = {"search_open": "search", "image_open": "image", "histogram_open": "histogram"}
 _PATH_OF = {"search": "search_path", "image": "image_path", "histogram": "histogram_path"}
 _ANSWERS: dict[int | str, dict[str, Any]] = {

@@ -8,8 +8,6 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from fastapi.security import HTTPBasic, HTTPBearer
 from pydantic import BaseModel, Field, ValidationError
-from shared.http.json_body import parse_json, parse_yaml
-from shared.http.problems import PROBLEM_RESPONSES, HttpProblem
 from starlette.exceptions import HTTPException
 
 from services.frb_intake.accounts import Role
@@ -38,6 +36,8 @@ from services.frb_intake.settings import FrbIntakeSection
 from shared.blobs.store import BlobStore
 from shared.errors import InvalidInputError
 from shared.events.frb import FrbStatus
+from shared.http.json_body import parse_json, parse_yaml
+from shared.http.problems import PROBLEM_RESPONSES, ProblemError
 
 PREFIX = "/api/v1"
 IMAGES = {"search": "search", "image": "image", "histogram": "histogram"}
@@ -252,7 +252,7 @@ def v1_router(
         """Return an image of a burst."""
         blob = await reader.image(burst_id, name)
         if blob is None:
-            raise HttpProblem(404, "Not found", f"burst {burst_id} has no image {name}")
+            raise ProblemError(404, "Not found", f"burst {burst_id} has no image {name}")
         data = await asyncio.to_thread(blobs.get, blob)
         headers = {"Cache-Control": "public, max-age=31536000, immutable", "ETag": f'"{blob.sha256}"'}
         return Response(data, media_type=blob.media_type, headers=headers)
@@ -307,12 +307,12 @@ _MEASUREMENT_BODIES: dict[str, Any] = {
 
 def _turn_away(error: AccessError) -> NoReturn:
     if isinstance(error, TooManyRequestsError):
-        raise HttpProblem(
+        raise ProblemError(
             429, "Too many requests", f"wait {error.retry_after} s", headers={"Retry-After": error.retry_after}
         ) from error
     if isinstance(error, RoleMissingError):
-        raise HttpProblem(403, "Forbidden", f"{error.caller} has not the role {error.role}") from error
-    raise HttpProblem(
+        raise ProblemError(403, "Forbidden", f"{error.caller} has not the role {error.role}") from error
+    raise ProblemError(
         401,
         "Unauthorized",
         "a token (Authorization: Bearer) or name and password (Basic) of an account is needed",
@@ -345,7 +345,7 @@ def _validated(model: Any, body: Any) -> Any:
     try:
         return model.model_validate(body)
     except ValidationError as error:
-        raise HttpProblem.from_validation(error) from error
+        raise ProblemError.from_validation(error) from error
 
 
 def _media_type(request: Request) -> str:

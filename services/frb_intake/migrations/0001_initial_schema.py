@@ -3,20 +3,11 @@
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.types import UserDefinedType
 
 revision = "0001"
 down_revision = None
 branch_labels = None
 depends_on = None
-
-
-class TransactionId(UserDefinedType[int]):
-    """PostgreSQL's xid8."""
-
-    def get_col_spec(self) -> str:
-        """Name the type."""
-        return "xid8"
 
 
 def upgrade() -> None:
@@ -275,8 +266,8 @@ def upgrade() -> None:
         ),
         sa.Column(
             "transaction_id",
-            TransactionId(),
-            server_default=sa.text("pg_current_xact_id()"),
+            sa.BigInteger(),
+            server_default=sa.text("pg_current_xact_id()::text::bigint"),
             nullable=False,
             comment="Followers read in the order of commits: rows of transactions older than every running one.",
         ),
