@@ -1,16 +1,17 @@
 """How far a transfer is, for people: on stderr, and only where that is a terminal."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 
 def tell(line: str) -> None:
     """Say something on the way that is no result."""
-    typer.echo(line, err=True)
+    # print, because typer.echo writes past the bar, into its line.
+    print(line, file=sys.stderr, flush=True)
 
 
 @contextmanager
