@@ -49,14 +49,17 @@ def follow(
             raise typer.Exit from None
 
 
-def parsed(lines: Iterable[str]) -> Iterator[ServerSentEvent]:
-    """Yield the events of a stream's lines, which carry no line ends; comments and an unfinished event are left out."""
-    event_id, kind, data = "", "", list[str]()
-    for line in lines:
+def parsed(chunks: Iterable[bytes]) -> Iterator[ServerSentEvent]:
+    """Yield the events of a stream; comments and an unfinished event are left out.
+
+    An event without data is an id alone: the place from which a follower goes on.
+    """
+    event_id, seen_id, kind, data = "", "", "", list[str]()
+    for line in _lines(chunks):
         if not line:
-            if data:
+            if data or event_id != seen_id:
                 yield ServerSentEvent(event_id, kind or "message", "\n".join(data))
-            kind, data = "", []
+            seen_id, kind, data = event_id, "", []
             continue
         name, _, value = line.partition(":")
         value = value.removeprefix(" ")
@@ -69,15 +72,25 @@ def parsed(lines: Iterable[str]) -> Iterator[ServerSentEvent]:
                 data.append(value)
 
 
+def _lines(chunks: Iterable[bytes]) -> Iterator[str]:
+    """Yield the lines, which end with LF or CR LF only: a note may hold what Python also takes for the end of one."""
+    rest = b""
+    for chunk in chunks:
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            yield line.removesuffix(b"\r").decode("utf-8", "replace")
+
+
 def _events(client: FrbClient, last_event_id: str | None) -> Iterator[ServerSentEvent]:
     while True:
         headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": last_event_id} if last_event_id else {})
         try:
             with client.stream("/stream", headers=headers) as answer:
                 tell(f"following {client.server}")
-                for event in parsed(answer.iter_lines()):
+                for event in parsed(answer.iter_bytes()):
                     last_event_id = event.event_id or last_event_id
-                    yield event
+                    if event.data:
+                        yield event
         except BrokenOffError as error:
             tell(str(error))
         sleep(PAUSE_S)

@@ -254,11 +254,22 @@ class TestFollow:
 
     def test_streams_are_read_as_the_standard_says(self) -> None:
         lines = [
-            ": a comment", "", "data: one", "data:two", "", "id: 8", "event: rated", "data: {}", "retry: 10", "",
-            "event: lost", "", "data: unfinished",
+            ": a comment", "", "id: 7", "", "data: one", "data:two\u2028three", "", "id: 8", "event: rated", "data: {}",
+            "retry: 10", "", "event: lost", "", "data: unfinished",
         ]  # fmt: skip
 
-        assert list(parsed(lines)) == [
-            ServerSentEvent("", "message", "one\ntwo"),
-            ServerSentEvent("8", "rated", "{}"),
-        ]
+        for line_end, size in (("\n", 10_000), ("\r\n", 1)):
+            stream = line_end.join(lines).encode()
+            chunks = [stream[start : start + size] for start in range(0, len(stream), size)]
+            assert list(parsed(chunks)) == [
+                ServerSentEvent("7", "message", ""),
+                ServerSentEvent("7", "message", "one\ntwo\u2028three"),
+                ServerSentEvent("8", "rated", "{}"),
+            ]
+
+    def test_a_server_may_say_where_its_stream_begins(self, intake: FakeIntake) -> None:
+        begin = httpx.Response(200, stream=BrokenOff(b"id: 2\n\n"))
+        intake.will(begin, httpx.Response(200, content=self.an_event(3, "created")))
+
+        assert intake.run("follow", "--count", "1").stdout.startswith("3  created")
+        assert intake.requests[1].headers["Last-Event-ID"] == "2"
