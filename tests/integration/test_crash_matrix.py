@@ -17,7 +17,8 @@ from services.gw_listener.alerts import content_id, read_alert
 from services.skymap_parser.handlers import product_id
 from shared.events.gw import MapKind
 from tests.support.alerts import a_skymap, an_alert
-from tests.support.system import SystemUnderTest, eventually, running_system
+from tests.support.runtime import eventually
+from tests.support.system import SystemUnderTest, running_system
 
 STAGES = ("EARLYWARNING", "PRELIMINARY", "INITIAL", "UPDATE", "RETRACTION")
 SUPEREVENTS = 40

@@ -4,7 +4,7 @@ import io
 import json
 import uuid
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import fastavro
 import pytest
@@ -12,6 +12,7 @@ from hop import Stream
 from hop.io import StartPosition
 
 from cli.stack.kafka import KafkaBroker
+from shared.events.frb import FrbEvent
 from shared.events.gw import GwSkymap
 from shared.events.record import Event
 from shared.kafka.errors import BrokerUnavailableError
@@ -23,16 +24,19 @@ from shared.schema.records import SCHEMAS
 from shared.settings import KafkaSettings
 from tests.support.runtime import a_topic, eventually, records
 
-EXAMPLES = SCHEMAS / "examples" / "gw_skymap" / "v1"
+SENDERS = {"gw.skymaps": "tocsin.skymap_parser", "frb.events": "tocsin.frb_intake"}
+
+EventType = TypeVar("EventType", bound=Event)
 
 
-def an_example(name: str) -> GwSkymap:
-    return GwSkymap.model_validate(json.loads((EXAMPLES / f"{name}.json").read_text()))
+def an_example(name: str, model: type[EventType]) -> EventType:
+    path = SCHEMAS / "examples" / model.schema_name / "v1" / f"{name}.json"
+    return model.model_validate(json.loads(path.read_text()))
 
 
-async def publish(address: str, topic: str, *events: Event, is_test: bool) -> None:
+async def publish(address: str, topic: str, *events: Event, is_test: bool, contract: str = "gw.skymaps") -> None:
     """As the outbox relay does, to a topic of this test's own."""
-    prepared = [outgoing("gw.skymaps", event, is_test=is_test, sender="tocsin.skymap_parser") for event in events]
+    prepared = [outgoing(contract, event, is_test=is_test, sender=SENDERS[contract]) for event in events]
     async with EventProducer(KafkaSettings(bootstrap_servers=address)) as producer:
         await producer.send(
             [OutgoingMessage(topic, out.key.encode(), out.value, wire_headers(out.headers)) for out in prepared]
@@ -63,7 +67,7 @@ def subscribed(address: str, topic: str, *, ignoretest: bool) -> list[tuple[Any,
 
 
 async def test_a_hop_client_reads_the_fields_of_a_record(address: str) -> None:
-    topic, event = a_topic(address), an_example("real-initial")
+    topic, event = a_topic(address), an_example("real-initial", GwSkymap)
     await publish(address, topic, event, is_test=False)
 
     [(message, metadata)] = subscribed(address, topic, ignoretest=True)
@@ -77,8 +81,26 @@ async def test_a_hop_client_reads_the_fields_of_a_record(address: str) -> None:
     assert ("_sender", b"tocsin.skymap_parser") in metadata.headers
 
 
+@pytest.mark.parametrize(
+    "name", ["upload-without-measurement", "upload-measured-twice", "chime-notice", "chime-withdrawn"]
+)
+async def test_a_hop_client_and_any_avro_library_read_a_burst_alike(address: str, name: str) -> None:
+    topic, event = a_topic(address), an_example(name, FrbEvent)
+    await publish(address, topic, event, is_test=event.is_test, contract="frb.events")
+
+    [(message, metadata)] = subscribed(address, topic, ignoretest=False)
+    [read] = records(address, topic)
+    [record] = fastavro.reader(io.BytesIO(read.value))
+
+    assert message.content == record
+    assert FrbEvent.model_validate(record) == event
+    assert metadata.key == str(event.frb_id).encode()
+    assert (("_test", b"true") in metadata.headers) == event.is_test
+
+
 async def test_test_traffic_is_passed_over_unless_asked_for(address: str) -> None:
-    topic, mock, real = a_topic(address), an_example("mock-preliminary"), an_example("real-initial")
+    topic = a_topic(address)
+    mock, real = an_example("mock-preliminary", GwSkymap), an_example("real-initial", GwSkymap)
     await publish(address, topic, mock, is_test=True)
     await publish(address, topic, real, is_test=False)
 
@@ -90,7 +112,7 @@ async def test_test_traffic_is_passed_over_unless_asked_for(address: str) -> Non
 
 
 async def test_any_avro_library_reads_the_bytes_alone(address: str) -> None:
-    topic, event = a_topic(address), an_example("mock-combined")
+    topic, event = a_topic(address), an_example("mock-combined", GwSkymap)
     await publish(address, topic, event, is_test=True)
 
     [message] = records(address, topic)

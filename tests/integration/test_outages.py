@@ -14,7 +14,8 @@ from services.gw_listener.alerts import content_id, read_alert
 from services.skymap_parser.handlers import product_id
 from shared.events.gw import MapKind
 from tests.support.alerts import a_skymap, an_alert
-from tests.support.system import ServiceUnderTest, SystemUnderTest, eventually, running_system
+from tests.support.runtime import eventually
+from tests.support.system import ServiceUnderTest, SystemUnderTest, running_system
 
 DATABASE_OUTAGE_S = 15.0
 CREATED = datetime(2026, 11, 21, tzinfo=UTC)

@@ -6,7 +6,8 @@ from pathlib import Path
 from confluent_kafka import Producer
 
 from tests.support.alerts import an_alert
-from tests.support.system import SystemUnderTest, eventually, running_system
+from tests.support.runtime import eventually
+from tests.support.system import SystemUnderTest, running_system
 
 
 def alerts_known(system: SystemUnderTest) -> int:

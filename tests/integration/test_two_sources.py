@@ -116,7 +116,7 @@ def test_an_alert_from_two_sources_doubled_and_shuffled_is_accepted_once(
     assert {row["event_id"] for row in query(url, "SELECT event_id FROM gw_listener.alerts")} == ids
     assert [alert.sequence for alert in out] == list(range(1, len(ids) + 1))
     [superevent] = query(url, "SELECT state, alert_count, newest_alert_type FROM gw_listener.superevents")
-    assert superevent == {"state": "RETRACTED", "alert_count": len(ids), "newest_alert_type": "RETRACTION"}
+    assert dict(superevent) == {"state": "RETRACTED", "alert_count": len(ids), "newest_alert_type": "RETRACTION"}
     assert query(url, "SELECT FROM gw_listener.outbox") == []
 
 

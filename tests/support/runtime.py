@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import asyncpg
 from confluent_kafka import Producer
@@ -20,17 +20,17 @@ from shared.kafka import reading
 from shared.kafka.message import Message
 from shared.settings import MAX_MESSAGE_BYTES
 
-DEADLINE_S = 30.0
+DEADLINE_S = 90.0
 POLL_S = 0.05
 
 T = TypeVar("T")
 
 
-def eventually(look: Callable[[], T], *, deadline_s: float = DEADLINE_S) -> T:
-    """What `look` returns once that is true; fail when it is not in time."""
+def eventually(look: Callable[[], T], what: str = "", *, deadline_s: float = DEADLINE_S) -> T:
+    """What `look` returns once that is true; fail, saying `what` was waited for, when it is not in time."""
     end = time.monotonic() + deadline_s
     while not (seen := look()):
-        assert time.monotonic() < end, f"not within {deadline_s} s: {seen!r}"
+        assert time.monotonic() < end, f"not within {deadline_s:.0f} s: {what or 'true'}, but {seen!r}"
         time.sleep(POLL_S)
     return seen
 
@@ -39,7 +39,7 @@ async def soon(look: Callable[[], T], *, deadline_s: float = DEADLINE_S) -> T:
     """As `eventually`, where an event loop runs what is waited for."""
     end = time.monotonic() + deadline_s
     while not (seen := look()):
-        assert time.monotonic() < end, f"not within {deadline_s} s: {seen!r}"
+        assert time.monotonic() < end, f"not within {deadline_s:.0f} s: {seen!r}"
         await asyncio.sleep(POLL_S)
     return seen
 
@@ -77,13 +77,13 @@ def records(address: str, topic: str) -> list[Message]:
     return list(reading.read({"bootstrap.servers": address}, topic))
 
 
-def query(url: str, statement: str, *arguments: object) -> list[dict[str, Any]]:
+def query(url: str, statement: str, *arguments: object) -> list[asyncpg.Record]:
     """The rows of one statement."""
 
-    async def ask() -> list[dict[str, Any]]:
+    async def ask() -> list[asyncpg.Record]:
         connection = await asyncpg.connect(url)
         try:
-            return [dict(row) for row in await connection.fetch(statement, *arguments)]
+            return list(await connection.fetch(statement, *arguments))
         finally:
             await connection.close()
 

@@ -1,14 +1,12 @@
 """A broker, a database and services as real processes, for tests that stop and kill them."""
 
-import asyncio
 import io
 import os
 import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,24 +16,11 @@ import asyncpg
 import fastavro
 import httpx
 
-from cli.migrate import migrate
 from cli.stack.kafka import KafkaBroker
 from cli.stack.postgres import PostgresServer
-from cli.topics import apply
-from shared.kafka.message import ID_HEADER, Message
-from shared.kafka.reading import read
+from shared.kafka.message import Message
 from shared.settings import KafkaSettings
-
-DEADLINE_S = 90.0
-
-
-def eventually(condition: Callable[[], bool], what: str, deadline_s: float = DEADLINE_S) -> None:
-    """Wait until `condition` holds; fail saying `what` was waited for."""
-    end = time.monotonic() + deadline_s
-    while not condition():
-        if time.monotonic() > end:
-            raise AssertionError(f"not within {deadline_s:.0f} s: {what}")
-        time.sleep(0.05)
+from tests.support.runtime import eventually, prepared, query, records
 
 
 @dataclass
@@ -121,24 +106,12 @@ class SystemUnderTest:
 
     def records(self, topic: str) -> list[tuple[Message, dict[str, Any]]]:
         """Every record of a topic, decoded by fastavro alone, as an outside subscriber would."""
-        return [(message, next(fastavro.reader(io.BytesIO(message.value)))) for message in read(self.client, topic)]
+        messages = records(self.broker.address, topic)
+        return [(message, next(fastavro.reader(io.BytesIO(message.value)))) for message in messages]
 
-    def rows(self, query: str, *arguments: object) -> list[asyncpg.Record]:
+    def rows(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
         """Ask the database."""
-
-        async def ask() -> list[asyncpg.Record]:
-            connection = await asyncpg.connect(self.database.address)
-            try:
-                return list(await connection.fetch(query, *arguments))
-            finally:
-                await connection.close()
-
-        return asyncio.run(ask())
-
-
-def ids(messages: Sequence[Message]) -> list[bytes]:
-    """The `_id` headers."""
-    return [message.header(ID_HEADER) or b"" for message in messages]
+        return query(self.database.address, statement, *arguments)
 
 
 @contextmanager
@@ -149,14 +122,8 @@ def running_system(folder: Path) -> Iterator[SystemUnderTest]:
     try:
         broker.start()
         database.start()
-        system.environment = {
-            "TOCSIN_KAFKA__BOOTSTRAP_SERVERS": broker.address,
-            "TOCSIN_DATABASE__URL": database.address,
-            "TOCSIN_BLOBS__URL": str(folder / "blobs"),
-            "TOCSIN_SKYMAP_PARSER__PICTURES": "false",
-        }
-        apply(system.environment)
-        migrate(system.environment)
+        environment = prepared(broker.address, database.address, folder)
+        system.environment = environment | {"TOCSIN_SKYMAP_PARSER__PICTURES": "false"}
         yield system
     finally:
         for service in system.started:
