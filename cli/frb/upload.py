@@ -69,9 +69,8 @@ def upload(
         for line in parcel.contents:
             tell(line)
         if dry_run:
-            tell(
-                f"nothing is sent; would be {len(parcel.body.content)} bytes to {server.rstrip('/')}{API}{parcel.path}"
-            )
+            size, address = len(parcel.body.content), f"{server.rstrip('/')}{API}{parcel.path}"
+            tell(f"nothing is sent; would be {size} bytes to {address}")
             return
         answer = _send(parcel, options.writer(server, token_file, timeout_s, retries))
     typer.echo(json.dumps(answer, indent=2) if as_json else answer["id"])

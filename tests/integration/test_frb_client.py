@@ -18,7 +18,8 @@ from astropy.io.votable import parse_single_table
 
 from tests.support.command_line import SCRIPT, Outcome
 from tests.support.frb_client import OBSERVATION, RADIO, UPLOAD
-from tests.support.system import ServiceUnderTest, SystemUnderTest, eventually, running_system
+from tests.support.runtime import eventually
+from tests.support.system import ServiceUnderTest, SystemUnderTest, running_system
 
 TIMEOUT_S = 60
 PASSWORD = "a long password"
