@@ -1,0 +1,1 @@
+"""The physics of radio bursts: dispersion, the Milky Way's electrons, distance from dispersion."""
