@@ -72,7 +72,8 @@ def run(*arguments: object, env: Mapping[str, str], stdin: str = "") -> Outcome:
 def intake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Intake]:
     with running_system(tmp_path_factory.mktemp("frb")) as system:
         # Every request pays its hash or question: what an operator changes holds for the next one.
-        service = system.start("frb_intake", TOCSIN_FRB_INTAKE__CREDENTIAL_CACHE_S="0")
+        system.environment["TOCSIN_FRB_INTAKE__CREDENTIAL_CACHE_S"] = "0"
+        service = system.start("frb_intake")
         service.wait_ready()
         yield Intake(system, service)
 
