@@ -15,6 +15,7 @@ import yaml
 
 from cli import k8s
 from cli.stack.services import SERVICES
+from services.frb_intake.settings import FrbIntakeSettings
 from shared.schema.topics import load_topics
 from shared.settings import MAX_MESSAGE_BYTES
 
@@ -228,6 +229,22 @@ def test_everything_is_closed_but_for_what_is_named() -> None:
     for labels in values(list(policies.values()), "matchLabels"):
         for label, known in clusters.items():
             assert label not in labels or labels[label] in known
+
+
+def test_the_world_reaches_the_doors_of_the_intake_and_nothing_that_is_for_operators() -> None:
+    (ingress,) = of_kind("Ingress").values()
+    reached = {path["path"]: path["pathType"] for paths in values(ingress, "paths") for path in paths}
+    compatible = ("/observation_create/", "/frbevent_create/", "/radio_measurement_create/")
+    whole = {"/api/v1": "Prefix", "/media/candidates": "Prefix"}
+    assert reached == dict.fromkeys([*compatible, "/openapi.json"], "Exact") | whole
+    assert {service["name"] for service in values(ingress, "service")} == {"frb-intake"}
+    assert ingress["spec"]["tls"]
+
+
+def test_the_proxy_takes_what_the_intake_takes() -> None:
+    (ingress,) = of_kind("Ingress").values()
+    limit = ingress["metadata"]["annotations"]["nginx.ingress.kubernetes.io/proxy-body-size"]
+    assert int(limit.removesuffix("m")) * 2**20 >= FrbIntakeSettings().frb_intake.max_body_bytes
 
 
 def test_settings_in_the_cluster_are_settings_of_the_services() -> None:
