@@ -230,6 +230,8 @@ Inside a section an unknown name is an error.
             yield f"\n## {service}\n\nNo settings of its own."
         for name, field in own.items():
             yield from _section(name, _model(field.annotation), heading=f"## {service}")
+        if other := list(_other_defaults(settings)):
+            yield f"\nOther defaults than every service's: {', '.join(other)}."
     yield "\n## Sources of gw_listener\n"
     yield "Each entry of `gw_listener.sources` has a `type` and the fields of that type."
     for source in SOURCES:
@@ -243,6 +245,16 @@ Inside a section an unknown name is an error.
                 if name != "type"
             ],
         )
+
+
+def _other_defaults(settings: type[ServiceSettings]) -> Iterator[str]:
+    """Shared settings for which a service has a default of its own."""
+    for section, field in ServiceSettings.model_fields.items():
+        usual, own = field.get_default(), settings.model_fields[section].get_default()
+        for name in type(usual).model_fields:
+            if getattr(usual, name) != (value := getattr(own, name)):
+                variable = f"{ENVIRONMENT_PREFIX}{section}{ENVIRONMENT_SEPARATOR}{name}".upper()
+                yield f"`{variable}` is `{value}`"
 
 
 def _section(name: str, model: type[BaseModel], *, heading: str) -> Iterator[str]:
