@@ -17,10 +17,12 @@ from cli.frb.client import FrbClient, document
 from cli.frb.errors import UnknownAnswerError, printable, told_line_by_line
 from cli.frb.progress import tell, transfer_bar
 from cli.table import columns
+from services.frb_intake.models import MeasurementIn, ObservationIn
 from shared.errors import InvalidInputError
 
 PAGE = 500
 # The most that the server gives at once.
+VALUES = ("dm_pc_cm3", "dm_err_pc_cm3", "snr", "width_ms", "flux_jy", "fluence_jy_ms", "rm_rad_m2", "redshift")
 
 
 class Format(StrEnum):
@@ -137,8 +139,8 @@ def _row(summary: dict[str, Any]) -> dict[str, Any]:
         "time_of_arrival": summary.get("time_of_arrival"),
         "dm": summary.get("dm"),
         "sn": summary.get("sn"),
-        "ra": summary.get("ra"),
-        "dec": summary.get("dec"),
+        "ra": _degrees(summary.get("ra")),
+        "dec": _degrees(summary.get("dec")),
         "status": (summary.get("status") or "").lower() + (" test" if summary.get("is_test") else ""),
         "yes/no/?": "/".join(str(votes.get(vote, 0)) for vote in ("confirm", "reject", "unsure")),
         "repeater": "yes" if summary.get("repeater") else "no",
@@ -147,32 +149,67 @@ def _row(summary: dict[str, Any]) -> dict[str, Any]:
     return {name: printable(value) if isinstance(value, str) else value for name, value in row.items()}
 
 
+def _degrees(angle: float | None) -> str | None:
+    return None if angle is None else f"{angle:.4f}"
+
+
 def _text(event: dict[str, Any]) -> Iterator[str]:
     marks = [event.get("status", "").lower(), "test" if event.get("is_test") else "", event.get("tns_name") or ""]
     yield f"burst {event['id']}  {event.get('internal_name')}  {', '.join(filter(None, marks))}"
-    yield f"  arrived      {event.get('time_of_arrival') or 'unknown'}, sent by {event.get('submitted_by')}"
-    if event.get("repeater"):
-        yield f"  repeater     {event.get('repeater_of') or 'yes'}"
+    for name, value in (
+        ("status", event.get("status_reason")),
+        ("arrived", event.get("time_of_arrival")),
+        ("sent by", event.get("submitted_by")),
+        ("repeater", event.get("repeater_of") or ("yes" if event.get("repeater") else None)),
+        ("observed", _listed(event.get("observation") or {}, ObservationIn.model_fields)),
+    ):
+        if value:
+            yield f"  {name:<12}  {value}"
     for measurement in event.get("measurements") or ():
-        yield f"  measured {measurement.get('number'):>3}  {_facts(measurement)}"
-    if observation := event.get("observation"):
-        yield f"  observed     {_facts(observation)}"
+        # What another observatory's notice brought has other keys.
+        values = _listed(measurement.get("as_submitted") or {}, MeasurementIn.model_fields) or _listed(
+            measurement, VALUES
+        )
+        yield f"  measured {measurement['number']:<3}  {measurement['made_at']} by {measurement['made_by']}: {values}"
+        yield from (f"                  {line}" for line in _derived(measurement))
     for image in event.get("images") or ():
-        size = f"{image.get('width_px')} x {image.get('height_px')} px"
-        yield f"  picture      {image.get('name')}, {image.get('media_type')}, {size}, {image.get('url')}"
-    for rating in event.get("ratings") or ():
-        yield f"  rated        {_facts(rating)}"
+        size = f"{image['width_px']} x {image['height_px']} px"
+        yield f"  picture       {image['name']}, {image['media_type']}, {size}, {image['url']}"
+    for vote in event.get("ratings") or ():
+        note = f": {vote['note']}" if vote.get("note") else ""
+        yield f"  vote          {vote['rated_at']} {vote['rater']} says {vote['rating']}{note}"
     for change in event.get("history") or ():
-        yield f"  revision {change.get('revision'):>3}  {_facts(change, without=('revision',))}"
+        what = change["change"].lower().replace("_", " ")
+        yield f"  revision {change['revision']:<3}  {change['changed_at']} {what} by {change['changed_by']}"
 
 
-def _facts(part: dict[str, Any], *, without: Iterable[str] = ("number", "as_submitted")) -> str:
-    """Return the plain values of a part; nested ones are for `--json`."""
-    return ", ".join(
-        f"{name} {value}"
-        for name, value in part.items()
-        if value is not None and name not in without and not isinstance(value, dict | list)
-    )
+def _listed(values: dict[str, Any], keys: Iterable[str]) -> str:
+    """Return the values that there are, in the order of `keys`: the database keeps none."""
+    return ", ".join(f"{key} {_plain(values[key])}" for key in keys if values.get(key) is not None)
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, dict):
+        return f"({', '.join(f'{key} {part}' for key, part in value.items())})"
+    return str(value)
+
+
+def _derived(measurement: dict[str, Any]) -> Iterator[str]:
+    """Yield a line for each thing that the intake made of a measurement."""
+    if place := measurement.get("localisation"):
+        yield (
+            f"position: RA {place['ra_deg']:.5f} deg, Dec {place['dec_deg']:+.5f} deg,"
+            f" within {place['semi_major_deg']:.4g} x {place['semi_minor_deg']:.4g} deg"
+            f" at {place['position_angle_deg']:.4g} deg ({place['confidence_level']:.4g} confidence)"
+        )
+    if arrival := measurement.get("time_of_arrival_inf"):
+        error_s = measurement.get("time_of_arrival_inf_err_s")
+        yield f"arrival at infinite frequency: {arrival}" + ("" if error_s is None else f" +/- {error_s:.2g} s")
+    if budget := measurement.get("dm_budget"):
+        yield (
+            f"excess DM: {budget['dm_excess_pc_cm3']:.5g} pc cm^-3; redshift {budget['redshift_mean']:.3g}"
+            f" ({budget['redshift_low']:.3g} to {budget['redshift_high']:.3g}, {budget['cosmology']})"
+        )
 
 
 @contextmanager

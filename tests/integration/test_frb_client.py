@@ -116,7 +116,8 @@ def test_the_example_is_stored_with_every_key_and_picture_and_only_once(intake: 
         assert picture.headers["content-type"] == "image/png"
     lines = intake.frb("show", int(first.out)).out
     assert lines.startswith(f"burst {first.out.strip()}  ")
-    assert "dm_pc_cm3 411.0" in lines
+    assert "by user-" in lines
+    assert ": dm 411.0, dm_err 1.0, ra 77.01461542" in lines
 
 
 def test_a_password_does_as_well_and_wrong_credentials_do_not(intake: Intake, tmp_path: Path) -> None:

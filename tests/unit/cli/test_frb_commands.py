@@ -40,10 +40,9 @@ class TestList:
         done = intake.run("list")
 
         assert done.stdout.splitlines() == [
-            "id  time_of_arrival              dm     sn    ra           dec          status          yes/no/?"
-            "  repeater  name",
+            "id  time_of_arrival              dm     sn    ra       dec      status          yes/no/?  repeater  name",
             *(
-                f"{id_}   2017-11-17T12:21:38.870000Z  411.0  50.0  77.01461542  26.06069556  candidate test  2/0/1   "
+                f"{id_}   2017-11-17T12:21:38.870000Z  411.0  50.0  77.0146  26.0607  candidate test  2/0/1   "
                 "  yes       TOCSIN-FRB-7"
                 for id_ in (9, 7)
             ),
@@ -107,8 +106,30 @@ class TestList:
 
 class TestShow:
     EVENT = SUMMARY | {
-        "submitted_by": "craft", "measurements": [{"number": 1, "dm_pc_cm3": 411.0, "as_submitted": {"dm": 411.0}}],
-        "history": [{"revision": 1, "change": "CREATED", "changed_by": "craft", "detail": {}}],
+        "submitted_by": "craft", "observation": {"tsys": 50.0, "bandwidth": 300.0, "beam": None},
+        "measurements": [
+            {
+                "number": 1, "made_at": "2026-11-21T07:49:54Z", "made_by": "craft",
+                "as_submitted": {"width": 5, "dm": 411.0, "eellipse": {"a": 0.004}},
+                "time_of_arrival_inf": "2017-11-17T12:21:38Z", "time_of_arrival_inf_err_s": 0.0021193,
+                "localisation": {
+                    "ra_deg": 77.01461542, "dec_deg": 26.06069556, "semi_major_deg": 0.004, "semi_minor_deg": 0.003,
+                    "position_angle_deg": 10.0, "confidence_level": 0.68,
+                },
+                "dm_budget": {
+                    "dm_excess_pc_cm3": 237.0399, "redshift_mean": 0.256129, "redshift_low": 0.1, "redshift_high": 0.4,
+                    "cosmology": "Planck18",
+                },
+            },
+            {"number": 2, "made_at": "2026-11-21T08:00:00Z", "made_by": "chime", "as_submitted": {}, "dm_pc_cm3": 410.5},
+        ],
+        "images": [
+            {"name": "search", "media_type": "image/png", "width_px": 760, "height_px": 342, "url": "/images/search"}
+        ],
+        "ratings": [{"rater": "eve", "rating": "confirm", "note": "Clear.", "rated_at": "2026-11-21T07:50:00Z"}],
+        "history": [
+            {"revision": 3, "change": "STATUS_CHANGED", "changed_at": "2026-11-21T08:10:00Z", "changed_by": "eve"}
+        ],
     }  # fmt: skip
 
     def test_people_get_lines(self, intake: FakeIntake) -> None:
@@ -118,10 +139,19 @@ class TestShow:
 
         assert shown.splitlines() == [
             "burst 7  TOCSIN-FRB-7  candidate, test",
-            "  arrived      2017-11-17T12:21:38.870000Z, sent by craft",
-            "  repeater     yes",
-            "  measured   1  dm_pc_cm3 411.0",
-            "  revision   1  change CREATED, changed_by craft",
+            "  arrived       2017-11-17T12:21:38.870000Z",
+            "  sent by       craft",
+            "  repeater      yes",
+            "  observed      bandwidth 300.0, tsys 50.0",
+            "  measured 1    2026-11-21T07:49:54Z by craft: dm 411.0, width 5, eellipse (a 0.004)",
+            "                  position: RA 77.01462 deg, Dec +26.06070 deg, within 0.004 x 0.003 deg at 10 deg"
+            " (0.68 confidence)",
+            "                  arrival at infinite frequency: 2017-11-17T12:21:38Z +/- 0.0021 s",
+            "                  excess DM: 237.04 pc cm^-3; redshift 0.256 (0.1 to 0.4, Planck18)",
+            "  measured 2    2026-11-21T08:00:00Z by chime: dm_pc_cm3 410.5",
+            "  picture       search, image/png, 760 x 342 px, /images/search",
+            "  vote          2026-11-21T07:50:00Z eve says confirm: Clear.",
+            "  revision 3    2026-11-21T08:10:00Z status changed by eve",
         ]
 
     def test_machines_get_everything(self, intake: FakeIntake) -> None:
