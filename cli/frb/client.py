@@ -32,6 +32,7 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 60.0
 # Doubled each time. A server that asks for a longer pause than a person would wait is not waited for.
 CHUNK_BYTES = 64 * 1024
 
+_PASSING_CODES = (httpx.codes.REQUEST_TIMEOUT, httpx.codes.TOO_MANY_REQUESTS)
 _PASSING = (httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProtocolError, httpx.ProxyError)
 
 
@@ -52,8 +53,8 @@ class Body:
 class FrbClient:
     """Requests to one server, each tried again while it fails for a passing reason.
 
-    Passing are connections that fail, time-outs, 429 and 5xx. A pause doubles with every try, is shortened by chance so
-    that many clients do not come back in step, and is never shorter than the server's `Retry-After`.
+    Passing are connections that fail, time-outs, 408, 429 and 5xx. A pause doubles with every try, is shortened by
+    chance so that many clients do not come back in step, and is never shorter than the server's `Retry-After`.
 
     Parameters
     ----------
@@ -129,7 +130,7 @@ class FrbClient:
             except httpx.HTTPError as error:
                 raise UnknownAnswerError(f"{self.server}: {self._reason(error)}") from error
             else:
-                if answer.status_code != httpx.codes.TOO_MANY_REQUESTS and not answer.is_server_error:
+                if answer.status_code not in _PASSING_CODES and not answer.is_server_error:
                     return _accepted(answer)
                 reason = "; ".join(_complaints(answer))
                 pause_s = max(pause_s, _retry_after_s(answer))

@@ -121,7 +121,7 @@ class TestShow:
                     "cosmology": "Planck18",
                 },
             },
-            {"number": 2, "made_at": "2026-11-21T08:00:00Z", "made_by": "chime", "as_submitted": {}, "dm_pc_cm3": 410.5},
+            {"number": 2, "made_at": "2026-11-21T08:00:00Z", "made_by": "chime", "dm_pc_cm3": 410.5},
         ],
         "images": [
             {"name": "search", "media_type": "image/png", "width_px": 760, "height_px": 342, "url": "/images/search"}

@@ -114,6 +114,7 @@ class TestTryingAgain:
             httpx.Response(500, text="<html>"),
             httpx.Response(504),
             httpx.Response(429),
+            httpx.Response(408),
             httpx.ConnectError("Connection refused"),
             httpx.ReadTimeout(""),
             httpx.RemoteProtocolError("Server disconnected without sending a response."),
