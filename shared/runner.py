@@ -12,6 +12,7 @@ from typing import Any
 import asyncpg
 import structlog
 import uvicorn
+import uvloop
 from fastapi import APIRouter, FastAPI
 
 from shared.blobs.store import BlobStore, open_store
@@ -35,7 +36,7 @@ DATABASE_ANSWER_S = 2.0
 PUBLISH_GRACE_S = 5.0
 # How long a stop waits for the relay after the consumers; what it does not publish waits in the outbox.
 HTTP_GRACE_S = 3
-BACKGROUND_NICENESS = 10
+BACKGROUND_NICENESS = 19
 INBOX_RETENTION_DAYS = 200
 # An event can come again for as long as its topic keeps it (90 days), and then its dead letter (90 days).
 PRUNE_INTERVAL_S = 6 * 3600.0
@@ -125,7 +126,8 @@ def run(definition: ServiceDefinition, settings: ServiceSettings) -> None:
     """
     configure_logging(settings.log, definition.name)
     try:
-        asyncio.run(_serve(definition, settings))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(definition, settings))
     except* TocsinError as group:
         for error in group.exceptions:
             log.critical("service.failed", error=str(error), exc_info=error)

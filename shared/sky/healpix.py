@@ -29,6 +29,8 @@ FloatArray = NDArray[np.float64]
 
 MAX_ORDER = 29
 N_CELLS_29 = 12 << 2 * MAX_ORDER
+FEW_POSITIONS = 100
+# Up to so many astropy-healpix is done before cdshealpix has woken its threads (16 us against 400 us for one).
 SKY_SR = 4 * np.pi
 DEG2_PER_SR = (180 / np.pi) ** 2
 MIN_UNIQ = 4
@@ -81,6 +83,9 @@ def lonlat_to_nest29(ra_deg: ArrayLike, dec_deg: ArrayLike) -> Int64Array:
     _require(ra, np.isfinite(ra.min()) and np.isfinite(ra.max()), ~np.isfinite(ra), "ra_deg", "a finite number")
     good = dec.min() >= -90 and dec.max() <= 90
     _require(dec, good, ~(np.abs(dec) <= 90), "dec_deg", "a number from -90 to 90")
+    if ra.size <= FEW_POSITIONS:
+        few = astropy_healpix.lonlat_to_healpix(ra * deg, dec * deg, 1 << MAX_ORDER, order="nested")
+        return np.asarray(few, dtype=np.int64).reshape(ra.shape)
     index = cdshealpix.lonlat_to_healpix(Longitude(ra.ravel(), deg), Latitude(dec.ravel(), deg), MAX_ORDER)
     return np.asarray(index).view(np.int64).reshape(ra.shape)
 

@@ -3,7 +3,6 @@
 from dataclasses import dataclass, replace
 
 import astropy_healpix
-import cdshealpix
 import numpy as np
 from astropy.units import deg
 from cdshealpix import cdshealpix as native
@@ -127,7 +126,7 @@ def intervals(ellipse: Ellipse, *, max_cells: int = 64) -> Intervals:
     if ellipse.semi_major_deg < TINY_DEG:
         order = min(int(np.log2(_SIDE_DEG / (2 * ellipse.semi_major_deg))), healpix.MAX_ORDER)
         own = int(healpix.lonlat_to_nest29(ellipse.ra_deg, ellipse.dec_deg)) >> 2 * (healpix.MAX_ORDER - order)
-        around = cdshealpix.neighbours(np.array([own]), order)[0]
+        around = np.append(astropy_healpix.neighbours(own, 1 << order, order="nested"), own)
         return _joined(around[around >= 0], order)
     order = _order(ellipse, max_cells)
     ipix, _, _ = native.cone_search(
