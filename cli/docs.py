@@ -15,8 +15,9 @@ from pydantic.fields import FieldInfo
 from cli.stack.paths import DIRECTORY_VARIABLE
 from services.frb_intake.settings import FrbIntakeSettings
 from services.gw_listener.settings import GwListenerSettings
-from services.gw_listener.sources import FilesSource, GcnSource, KafkaSource, ScimmaSource
+from services.gw_listener.sources import GcnSource, KafkaSource, ScimmaSource
 from services.skymap_parser.settings import SkymapParserSettings
+from shared.inbox.sources import FilesSource
 from shared.observability import metrics
 from shared.schema.records import SCHEMAS, AvroSchema, named_types, newest_schema, schema_versions
 from shared.schema.topics import Topic, dead_letter_topics, load_topics

@@ -5,25 +5,21 @@ from typing import Any
 
 import httpx
 
-from services.gw_listener.file_feed import FileFeed
+from services.gw_listener.alerts import MAX_ALERT_BYTES
 from services.gw_listener.handlers import AlertHandler, AlertReceiver, Reception
-from services.gw_listener.heartbeats import Heartbeats, consumer_name
 from services.gw_listener.offload import OffloadStore, unwrap
 from services.gw_listener.settings import NAME, OWN_SOURCE, GwListenerSettings
-from services.gw_listener.sources import (
-    ALERT_TOPIC,
-    FilesSource,
-    GcnSource,
-    KafkaSource,
-    ScimmaSource,
-    Source,
-)
+from services.gw_listener.sources import ALERT_TOPIC, GcnSource, KafkaSource, ScimmaSource, Source
+from shared.inbox.files import FileFeed
+from shared.inbox.heartbeats import Heartbeats
+from shared.inbox.sources import FilesSource
 from shared.inbox.subscription import Subscription
 from shared.kafka.message import Message
 from shared.runner import Runtime, Service, ServiceDefinition
 from shared.schema.topics import dead_letter_topic
 
 OFFLOAD_TIMEOUT_S = 30.0
+ALERT_SUFFIXES = (".avro", ".json")
 
 
 def define(settings: GwListenerSettings) -> ServiceDefinition:
@@ -36,7 +32,7 @@ def _build(settings: GwListenerSettings, runtime: Runtime) -> Service:
     own = KafkaSource(
         name=OWN_SOURCE, broker=settings.kafka, group_id=NAME, group_protocol=settings.kafka.group_protocol
     )
-    heartbeats = Heartbeats()
+    heartbeats = Heartbeats(NAME)
     subscriptions = [
         _subscription(source, runtime=runtime, handler=handler, heartbeats=heartbeats)
         for source in (*settings.gw_listener.sources, *((own,) if settings.gw_listener.own_topic else ()))
@@ -50,7 +46,7 @@ def _subscription(
     def common(unwrapper: Callable[[Message], Any], topics: list[str]) -> dict[str, Any]:
         heartbeats.expect(source.name)
         return {
-            "name": consumer_name(source.name),
+            "name": heartbeats.consumer_name(source.name),
             "receive": AlertReceiver(source=source.name, blobs=runtime.blobs, unwrap=unwrapper),
             "handle": handler.on_alert,
             # Dead letters go to our own broker, whatever the source calls its topics.
@@ -60,14 +56,21 @@ def _subscription(
     if isinstance(source, FilesSource):
 
         async def whole_file(message: Message) -> bytes:
-            heartbeats.alert(source.name)
+            heartbeats.message(source.name)
             return message.value
 
         return Subscription(
             **common(whole_file, [ALERT_TOPIC]),
             topics=[ALERT_TOPIC],
             group=NAME,
-            feed=FileFeed(source, runtime.pool, looked=lambda: heartbeats.beat(source.name)),
+            feed=FileFeed(
+                source,
+                runtime.pool,
+                suffixes=ALERT_SUFFIXES,
+                topic_of=lambda _: ALERT_TOPIC,
+                max_bytes=MAX_ALERT_BYTES,
+                looked=lambda: heartbeats.beat(source.name),
+            ),
         )
 
     offload = None
@@ -78,7 +81,7 @@ def _subscription(
         if message.topic in source.heartbeat_topics:
             heartbeats.beat(source.name)
             return None
-        heartbeats.alert(source.name)
+        heartbeats.message(source.name)
         return await unwrap(message.value, message.headers, offload=offload)
 
     topics = [*source.topics, *source.heartbeat_topics]

@@ -4,7 +4,7 @@ from pydantic import Field, model_validator
 
 from services.gw_listener.domain import AlertFilter
 from services.gw_listener.sources import Source
-from shared.errors import InvalidInputError
+from shared.inbox.sources import require_different_names
 from shared.settings import Section, ServiceSettings
 
 NAME = "gw_listener"
@@ -23,11 +23,8 @@ class GwListenerSection(Section):
 
     @model_validator(mode="after")
     def _names_differ(self) -> "GwListenerSection":
-        names = [source.name for source in self.sources] + [OWN_SOURCE] * self.own_topic
-        for name in names:
-            if names.count(name) > 1:
-                # Offsets, metrics and the inbox are kept by name.
-                raise InvalidInputError("gw_listener.sources.name", name, "a different name for every source")
+        names = (source.name for source in self.sources)
+        require_different_names("gw_listener.sources.name", (*names, *[OWN_SOURCE] * self.own_topic))
         return self
 
 

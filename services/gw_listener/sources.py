@@ -11,29 +11,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import certifi
 from adc.kafka import parse_kafka_url
 from hop.auth import Auth, load_auth, select_matching_auth
 from pydantic import Field, SecretStr, model_validator
 
 from shared.errors import InvalidInputError, PermanentError
-from shared.settings import KafkaSettings, Section
+from shared.inbox import sources
+from shared.inbox.sources import DEFAULT_GROUP, FilesSource, KafkaSourceBase
 
 ALERT_TOPIC = "igwn.gwalert"
-
-DEFAULT_GROUP = "tocsin"
-
-
-class KafkaSourceBase(Section):
-    """What all Kafka sources have in common."""
-
-    name: str = Field(min_length=1, max_length=64, description="Names the source in records, logs and metrics.")
-    start_at: Literal["earliest", "latest"] = Field(
-        "earliest", description="Where to begin when the broker holds no offset of this group."
-    )
-    group_protocol: Literal["consumer", "classic"] = Field(
-        "classic", description="Rebalance protocol; every broker knows classic, ours from 4.0 also KIP-848's consumer."
-    )
 
 
 class ScimmaSource(KafkaSourceBase):
@@ -95,60 +81,17 @@ class ScimmaSource(KafkaSourceBase):
         return {"bootstrap.servers": ",".join(brokers), **credential()}
 
 
-class GcnSource(KafkaSourceBase):
+class GcnSource(sources.GcnSource):
     """NASA GCN: the same alerts as JSON, with a client id and secret from the GCN web site."""
 
-    type: Literal["gcn"] = "gcn"
-    name: str = Field("gcn", min_length=1, max_length=64)
-    client_id: str = Field(min_length=1)
-    client_secret: SecretStr = Field(min_length=1)
-    domain: str = Field("gcn.nasa.gov", description="Also test.gcn.nasa.gov and dev.gcn.nasa.gov.")
     topics: tuple[str, ...] = (ALERT_TOPIC,)
-    group_id: str = DEFAULT_GROUP
-    heartbeat_topics: tuple[str, ...] = ("gcn.heartbeat",)
-    ssl_ca_location: Path | None = Field(None, description="PEM file of the authorities; default: certifi's.")
-
-    def client_config(self) -> dict[str, Any]:
-        """librdkafka settings that reach the broker; librdkafka itself fetches and renews the token (OIDC)."""
-        authorities = str(self.ssl_ca_location or certifi.where())
-        return {
-            "bootstrap.servers": f"kafka.{self.domain}",
-            "security.protocol": "SASL_SSL",
-            "ssl.ca.location": authorities,
-            "https.ca.location": authorities,
-            "sasl.mechanism": "OAUTHBEARER",
-            "sasl.oauthbearer.method": "oidc",
-            "sasl.oauthbearer.client.id": self.client_id,
-            "sasl.oauthbearer.client.secret": self.client_secret.get_secret_value(),
-            "sasl.oauthbearer.token.endpoint.url": f"https://auth.{self.domain}/oauth2/token",
-        }
 
 
-class KafkaSource(KafkaSourceBase):
+class KafkaSource(sources.KafkaSource):
     """Any other Kafka, with or without TLS and SASL; Avro or JSON, told by the bytes."""
 
-    type: Literal["kafka"] = "kafka"
-    name: str = Field("kafka", min_length=1, max_length=64)
-    broker: KafkaSettings = KafkaSettings()
     topics: tuple[str, ...] = (ALERT_TOPIC,)
-    group_id: str = DEFAULT_GROUP
-    heartbeat_topics: tuple[str, ...] = ()
     offload_hosts: tuple[str, ...] = ()
-
-    def client_config(self) -> dict[str, Any]:
-        """librdkafka settings that reach the broker."""
-        return self.broker.client_config()
-
-
-class FilesSource(Section):
-    """Alert files, for work without a network and for replays; see `services.gw_listener.files`."""
-
-    type: Literal["files"] = "files"
-    name: str = Field("files", min_length=1, max_length=64)
-    paths: tuple[str, ...] = Field(min_length=1, description="Files, folders or patterns such as alerts/**/*.avro.")
-    recursive: bool = Field(False, description="Look into folders inside the folders.")
-    poll_interval_s: float = Field(1.0, gt=0, description="Time between two looks.")
-    settle_s: float = Field(0.5, ge=0, description="A file that changed more recently may still be being written.")
 
 
 Source = Annotated[ScimmaSource | GcnSource | KafkaSource | FilesSource, Field(discriminator="type")]

@@ -4,6 +4,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
 from shared.db.tables import Timestamp, service_metadata
+from shared.inbox.files import files_table
 
 metadata = service_metadata("gw_listener")
 
@@ -49,12 +50,4 @@ receptions = sa.Table(
     comment="Which sources brought an alert, and when: the latency of one feed against another.",
 )
 
-files = sa.Table(
-    "files",
-    metadata,
-    sa.Column("source", sa.Text, primary_key=True),
-    sa.Column("path", sa.Text, primary_key=True),
-    sa.Column("size_bytes", sa.BigInteger, nullable=False),
-    sa.Column("modified_ns", sa.BigInteger, nullable=False, comment="Modification time, nanoseconds since 1970."),
-    comment="The offset of a source of files: what it has read.",
-)
+files = files_table(metadata)

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from services.gw_listener.alerts import MAX_ALERT_BYTES, read_alert
-from services.gw_listener.files import FileAlert, FolderWatch
-from services.gw_listener.sources import FilesSource
+from services.gw_listener.service import ALERT_SUFFIXES
 from shared.errors import InvalidInputError, TransientError
+from shared.inbox.files import FolderWatch, FoundFile
+from shared.inbox.sources import FilesSource
 
 NOW = 1_800_000_000.0
 
@@ -22,10 +23,10 @@ def write(path: Path, *, content: bytes = b"alert", age_s: float = 60) -> Path:
 
 
 def watch(*places: Path | str, **settings: Any) -> FolderWatch:
-    return FolderWatch(FilesSource(paths=tuple(map(str, places)), **settings), clock=lambda: NOW)
+    return FolderWatch(FilesSource(paths=tuple(map(str, places)), **settings), ALERT_SUFFIXES, clock=lambda: NOW)
 
 
-def names(files: list[FileAlert]) -> list[str]:
+def names(files: list[FoundFile]) -> list[str]:
     return [Path(file.path).name for file in files]
 
 
@@ -110,13 +111,13 @@ def test_a_file_is_read_as_it_was_found(tmp_path: Path) -> None:
     path = write(tmp_path / "a.avro", content=b"the alert")
     (file,) = watch(tmp_path).scan(set())
 
-    assert file.read() == b"the alert"
+    assert file.read(MAX_ALERT_BYTES) == b"the alert"
     path.write_bytes(b"the alert and more")
     with pytest.raises(TransientError, match="changed"):
-        file.read()
+        file.read(MAX_ALERT_BYTES)
     path.unlink()
     with pytest.raises(TransientError, match="No such file"):
-        file.read()
+        file.read(MAX_ALERT_BYTES)
 
 
 def test_of_a_file_larger_than_any_alert_only_so_much_is_read_as_tells_it(tmp_path: Path) -> None:
@@ -126,4 +127,4 @@ def test_of_a_file_larger_than_any_alert_only_so_much_is_read_as_tells_it(tmp_pa
     (file,) = watch(tmp_path).scan(set())
 
     with pytest.raises(InvalidInputError, match=f"alert is {MAX_ALERT_BYTES + 1} bytes"):
-        read_alert(file.read())
+        read_alert(file.read(MAX_ALERT_BYTES))

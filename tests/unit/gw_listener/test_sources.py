@@ -10,8 +10,9 @@ import pytest
 from hop.auth import Auth
 from pydantic import TypeAdapter, ValidationError
 
-from services.gw_listener.sources import FilesSource, GcnSource, KafkaSource, ScimmaSource, Source
+from services.gw_listener.sources import GcnSource, KafkaSource, ScimmaSource, Source
 from shared.errors import InvalidInputError, PermanentError
+from shared.inbox.sources import FilesSource
 
 SOURCES: TypeAdapter[Any] = TypeAdapter(Source)
 

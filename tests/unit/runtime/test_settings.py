@@ -7,8 +7,9 @@ import pytest
 from pydantic import SecretStr
 
 from services.gw_listener.settings import GwListenerSettings
-from services.gw_listener.sources import FilesSource, KafkaSource
+from services.gw_listener.sources import KafkaSource
 from shared.errors import InvalidInputError
+from shared.inbox.sources import FilesSource
 from shared.settings import DatabaseSettings, KafkaSettings, ServiceSettings, read_settings
 
 

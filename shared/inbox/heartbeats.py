@@ -4,23 +4,28 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from services.gw_listener.settings import NAME
 from shared.inbox.state import ConsumerState
 from shared.observability import metrics
 
 
-def consumer_name(source: str) -> str:
-    """Return the name of the consumer that reads a source."""
-    return f"{NAME}.{source}"
-
-
 class Heartbeats:
-    """The sources' last heartbeats and alerts, by the sources' names."""
+    """The sources' last heartbeats and messages, by the sources' names.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    service
+        Begins the names of the consumers.
+    """
+
+    def __init__(self, service: str) -> None:
+        self._service = service
         self._beats: dict[str, float] = {}
-        self._alerts: dict[str, float] = {}
+        self._messages: dict[str, float] = {}
         self._names: list[str] = []
+
+    def consumer_name(self, source: str) -> str:
+        """Return the name of the consumer that reads a source."""
+        return f"{self._service}.{source}"
 
     def expect(self, source: str) -> None:
         """Add a source, of which nothing is known yet."""
@@ -31,9 +36,9 @@ class Heartbeats:
         self._beats[source] = time.time()
         metrics.LAST_HEARTBEAT.labels(source).set(self._beats[source])
 
-    def alert(self, source: str) -> None:
-        """Note an alert, which is a sign of life too."""
-        self._alerts[source] = time.time()
+    def message(self, source: str) -> None:
+        """Note a message, which is a sign of life too."""
+        self._messages[source] = time.time()
         self.beat(source)
 
     def as_json(self, consumers: Mapping[str, ConsumerState]) -> list[dict[str, Any]]:
@@ -46,8 +51,8 @@ class Heartbeats:
         return [
             {
                 "name": name,
-                "connected": consumers[consumer_name(name)].is_connected,
-                "last_message_age_s": age(self._alerts, name),
+                "connected": consumers[self.consumer_name(name)].is_connected,
+                "last_message_age_s": age(self._messages, name),
                 "last_heartbeat_age_s": age(self._beats, name),
             }
             for name in self._names
