@@ -7,11 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from shared.physics.dispersion import infinite_frequency_time
-from shared.physics.galactic_dm import DM_HALO_PC_CM3, galactic_deg, ne2001_max_dm_pc_cm3
-from shared.physics.macquart import redshift_range
-from shared.sky.localisation import Ellipse
-
 from services.frb_intake.models import BurstIn, MeasurementIn, ObservationIn
 from shared.errors import InvalidInputError
 from shared.events.blob import BlobRef
@@ -27,6 +22,10 @@ from shared.events.frb import (
     FrbVotes,
 )
 from shared.events.ids import event_id
+from shared.physics.dispersion import infinite_frequency_time
+from shared.physics.galactic_dm import DM_HALO_PC_CM3, galactic_deg, ne2001_max_dm_pc_cm3
+from shared.physics.macquart import redshift_range
+from shared.sky.localisation import Ellipse
 
 UPLOAD = "upload"
 EARLIEST_YEAR = 1967
@@ -391,6 +390,11 @@ def without_image(burst: FrbEvent, name: str, *, by: str, now: datetime) -> FrbE
     """Return a burst without an image that turned out to be broken."""
     kept = tuple(image for image in burst.images if image.name != name)
     return _changed(burst, FrbChange.IMAGE_DROPPED, by=by, now=now, images=kept)
+
+
+def warm_up() -> None:
+    """Compute the tables of distances and electrons, so that the first burst does not wait a second for them."""
+    dm_budget(Measured(pipeline="", pipeline_version="", dm_pc_cm3=1.0, ellipse=Ellipse(0, 0, 1, 1, 0, 0.5)))
 
 
 def record_id(frb_id: int, revision: int) -> Any:

@@ -8,7 +8,7 @@ from fastapi.responses import StreamingResponse
 
 from services.frb_intake.reading import BurstReader, Change, read_place
 from shared.errors import TransientError
-from shared.http.events import HEARTBEAT, Broadcast, encode_event, event_stream
+from shared.http.events import HEARTBEAT, Broadcast, encode_event, encode_place, event_stream
 
 LOOK_S = 0.2
 RETRY_S = 2.0
@@ -63,7 +63,7 @@ class Follower:
     async def _events(self, place: str) -> AsyncIterator[bytes]:
         queue = self._broadcast.subscribe()
         try:
-            yield HEARTBEAT
+            yield encode_place(place)
             # What happened before the subscription is read; what the queue has twice is passed over.
             while changes := await self._reader.changes_after(place):
                 for change in changes:

@@ -108,7 +108,7 @@ class Intake:
         """Keep an observation until its burst comes; return its id."""
         async with unit_of_work(self._pool) as work:
             return await BurstStore(work).stage_observation(
-                sent, submitted_by=asker.name, digest=domain.digest(sent.model_dump(mode="json"))
+                sent, submitted_by=asker.name, digest=domain.digest(sent.model_dump(mode="json", exclude_defaults=True))
             )
 
     async def submit(
@@ -149,8 +149,9 @@ class Intake:
         ]
         new = domain.uploaded_burst(sent, submitted_by=asker.name, images=kept, observation=observation)
         digest = domain.digest(
-            sent.model_dump(mode="json", exclude={"observation"}),
-            observation.model_dump(mode="json") if observation else None,
+            # Without defaults: a key that a later release adds must not change what was sent to this one.
+            sent.model_dump(mode="json", exclude={"observation"}, exclude_defaults=True),
+            observation.model_dump(mode="json", exclude_defaults=True) if observation else None,
             [(image.name, image.blob.sha256) for image in kept],
         )
         async with unit_of_work(self._pool) as work:
@@ -167,7 +168,7 @@ class Intake:
                 observation_id = await store.add_observation(
                     observation,
                     submitted_by=asker.name,
-                    digest=domain.digest(observation.model_dump(mode="json")),
+                    digest=domain.digest(observation.model_dump(mode="json", exclude_defaults=True)),
                 )
             burst = domain.create(
                 new, frb_id=await store.next_id(), observatory=self._observatory, now=now, measured=measured

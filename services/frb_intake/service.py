@@ -5,6 +5,7 @@ from http import HTTPStatus
 
 from fastapi import FastAPI
 
+from services.frb_intake import domain
 from services.frb_intake.accounts import Accounts
 from services.frb_intake.api.auth import Doorkeeper
 from services.frb_intake.api.compat import compat_router
@@ -33,6 +34,7 @@ def define(settings: FrbIntakeSettings) -> ServiceDefinition:
 
 
 def _build(settings: FrbIntakeSettings, runtime: Runtime) -> Service:
+    domain.warm_up()
     section = settings.frb_intake
     intake = Intake(runtime.pool, runtime.blobs, observatory=section.observatory)
     reader = BurstReader(runtime.pool)

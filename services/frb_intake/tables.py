@@ -7,6 +7,8 @@ from shared.db.tables import Timestamp, service_metadata
 
 metadata = service_metadata("frb_intake")
 
+# JSON and not JSONB where people read it: JSONB forgets the order of the keys.
+
 
 users = sa.Table(
     "users",
@@ -109,8 +111,8 @@ bursts = sa.Table(
     sa.Column("region", pg.INT8MULTIRANGE, comment="Cells of the localisation region, nested order-29 indices."),
     sa.Column("time_of_arrival_inf", Timestamp, comment="At infinite frequency."),
     sa.Column("observation_id", sa.BigInteger, sa.ForeignKey(observations.c.id)),
-    sa.Column("summary", pg.JSONB, nullable=False, comment="The line of lists and exports."),
-    sa.Column("record", pg.JSONB, nullable=False, comment="What last went out on frb.events."),
+    sa.Column("summary", pg.JSON, nullable=False, comment="The line of lists and exports."),
+    sa.Column("record", pg.JSON, nullable=False, comment="What last went out on frb.events."),
     sa.UniqueConstraint("submitted_by", "digest"),
     sa.UniqueConstraint("origin", "origin_id"),
     sa.Index("ix_bursts_newest", sa.text("event_time DESC"), sa.text("id DESC")),
@@ -144,8 +146,8 @@ measurements = sa.Table(
     sa.Column("made_by", sa.Text, nullable=False),
     sa.Column("made_at", Timestamp, nullable=False),
     sa.Column("digest", sa.LargeBinary, nullable=False, comment="sha256 of what was sent."),
-    sa.Column("as_submitted", pg.JSONB, nullable=False, comment="The keys that came, as they came."),
-    sa.Column("record", pg.JSONB, nullable=False, comment="With what follows from them."),
+    sa.Column("as_submitted", pg.JSON, nullable=False, comment="The keys that came, as they came."),
+    sa.Column("record", pg.JSON, nullable=False, comment="With what follows from them."),
     sa.UniqueConstraint("burst_id", "number"),
     sa.UniqueConstraint("burst_id", "made_by", "digest"),
     comment="Every version of what was measured of a burst.",
@@ -185,8 +187,8 @@ changes = sa.Table(
     sa.Column("change", sa.Text, nullable=False),
     sa.Column("changed_at", Timestamp, nullable=False),
     sa.Column("changed_by", sa.Text, nullable=False),
-    sa.Column("detail", pg.JSONB, nullable=False, comment="What this change brought."),
-    sa.Column("record", pg.JSONB, nullable=False, comment="What went out on frb.events."),
+    sa.Column("detail", pg.JSON, nullable=False, comment="What this change brought."),
+    sa.Column("record", pg.JSON, nullable=False, comment="What went out on frb.events."),
     sa.Column(
         "transaction_id",
         sa.BigInteger,

@@ -1,6 +1,7 @@
 """Server-sent events (WHATWG HTML, section 9.2): a text stream that browsers follow and resume by themselves."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Mapping
 from typing import Generic, TypeVar
 
@@ -18,8 +19,14 @@ Item = TypeVar("Item")
 def encode_event(*, event_id: str, event: str, data: str) -> bytes:
     """Return one event as it goes over the wire; line breaks in `data` survive."""
     lines = [f"id: {_one_line(event_id)}", f"event: {_one_line(event)}"]
-    lines += [f"data: {line}" for line in data.splitlines() or [""]]
+    # Only these end a line for a browser; Python knows more, which JSON may hold.
+    lines += [f"data: {line}" for line in re.split("\r\n|\r|\n", data)]
     return ("\n".join(lines) + "\n\n").encode()
+
+
+def encode_place(event_id: str) -> bytes:
+    """Return what tells a follower its place before anything happens."""
+    return f"id: {_one_line(event_id)}\n\n".encode()
 
 
 def _one_line(text: str) -> str:

@@ -1,6 +1,7 @@
 """Answers to what went wrong, as RFC 9457 problem details (`application/problem+json`)."""
 
 import http
+import re
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -16,6 +17,8 @@ from shared.errors import InvalidInputError, TransientError
 
 RETRY_AFTER_S = 2
 MEDIA_TYPE = "application/problem+json"
+
+_said_by_pydantic = re.compile("^(Value error, )?(Input should be |expected )?")
 
 log = structlog.get_logger(__name__)
 
@@ -156,7 +159,7 @@ def _field_error(problem: Mapping[str, Any], parts: Sequence[str]) -> FieldError
     location = [str(step) for step in problem["loc"]]
     if location and location[0] in parts:
         location = location[1:]
-    expected = str(problem["msg"]).removeprefix("Value error, ")
+    expected = _said_by_pydantic.sub("", str(problem["msg"]))
     value = "missing" if problem["type"] == "missing" else problem.get("input")
     complaint = InvalidInputError(".".join(location) or "body", value, expected)
     return FieldError(field=plain(complaint.field), value=plain(complaint.value), expected=plain(expected))

@@ -155,11 +155,11 @@ def upgrade() -> None:
         sa.Column("time_of_arrival_inf", sa.DateTime(timezone=True), nullable=True, comment="At infinite frequency."),
         sa.Column("observation_id", sa.BigInteger(), nullable=True),
         sa.Column(
-            "summary", postgresql.JSONB(astext_type=sa.Text()), nullable=False, comment="The line of lists and exports."
+            "summary", postgresql.JSON(astext_type=sa.Text()), nullable=False, comment="The line of lists and exports."
         ),
         sa.Column(
             "record",
-            postgresql.JSONB(astext_type=sa.Text()),
+            postgresql.JSON(astext_type=sa.Text()),
             nullable=False,
             comment="What last went out on frb.events.",
         ),
@@ -259,10 +259,10 @@ def upgrade() -> None:
         sa.Column("changed_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("changed_by", sa.Text(), nullable=False),
         sa.Column(
-            "detail", postgresql.JSONB(astext_type=sa.Text()), nullable=False, comment="What this change brought."
+            "detail", postgresql.JSON(astext_type=sa.Text()), nullable=False, comment="What this change brought."
         ),
         sa.Column(
-            "record", postgresql.JSONB(astext_type=sa.Text()), nullable=False, comment="What went out on frb.events."
+            "record", postgresql.JSON(astext_type=sa.Text()), nullable=False, comment="What went out on frb.events."
         ),
         sa.Column(
             "transaction_id",
@@ -325,12 +325,12 @@ def upgrade() -> None:
         sa.Column("digest", sa.LargeBinary(), nullable=False, comment="sha256 of what was sent."),
         sa.Column(
             "as_submitted",
-            postgresql.JSONB(astext_type=sa.Text()),
+            postgresql.JSON(astext_type=sa.Text()),
             nullable=False,
             comment="The keys that came, as they came.",
         ),
         sa.Column(
-            "record", postgresql.JSONB(astext_type=sa.Text()), nullable=False, comment="With what follows from them."
+            "record", postgresql.JSON(astext_type=sa.Text()), nullable=False, comment="With what follows from them."
         ),
         sa.ForeignKeyConstraint(["burst_id"], ["frb_intake.bursts.id"], name=op.f("fk_measurements_burst_id_bursts")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_measurements")),
