@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from services.frb_intake.models import BurstIn, MeasurementIn, ObservationIn
 from shared.errors import InvalidInputError
@@ -207,7 +208,7 @@ def create(
 ) -> FrbEvent:
     """Return the first record of a burst."""
     record = FrbEvent(
-        event_id=record_id(frb_id, 1),
+        event_id=record_id(frb_id, now, 1),
         frb_id=frb_id,
         internal_name=f"{observatory}-FRB-{frb_id}",
         origin=new.origin,
@@ -397,9 +398,9 @@ def warm_up() -> None:
     dm_budget(Measured(pipeline="", pipeline_version="", dm_pc_cm3=1.0, ellipse=Ellipse(0, 0, 1, 1, 0, 0.5)))
 
 
-def record_id(frb_id: int, revision: int) -> Any:
-    """Return the id of one revision's record."""
-    return event_id("frb.events", str(frb_id), str(revision))
+def record_id(frb_id: int, received_at: datetime, revision: int) -> UUID:
+    """Return the id of one revision's record; the numbers of a database that was begun anew are not those of before."""
+    return event_id("frb.events", str(frb_id), received_at.isoformat(), str(revision))
 
 
 def digest(*contents: object) -> bytes:
@@ -463,7 +464,7 @@ def _changed(burst: FrbEvent, change: FrbChange, *, by: str, now: datetime, **up
     revision = burst.revision + 1
     return burst.model_copy(
         update={
-            "event_id": record_id(burst.frb_id, revision),
+            "event_id": record_id(burst.frb_id, burst.received_at, revision),
             "revision": revision,
             "change": change,
             "changed_by": by,

@@ -106,10 +106,9 @@ class Intake:
 
     async def stage_observation(self, sent: ObservationIn, asker: Asker) -> int:
         """Keep an observation until its burst comes; return its id."""
+        digest = domain.digest(sent.model_dump(mode="json", exclude_defaults=True))
         async with unit_of_work(self._pool) as work:
-            return await BurstStore(work).stage_observation(
-                sent, submitted_by=asker.name, digest=domain.digest(sent.model_dump(mode="json", exclude_defaults=True))
-            )
+            return await BurstStore(work).stage_observation(sent, submitted_by=asker.name, digest=digest)
 
     async def submit(
         self,
@@ -132,17 +131,16 @@ class Intake:
             The time of arrival cannot be, or the cosmology is not known.
         """
         now = self._clock()
+        # Before any file is written: what is refused leaves nothing behind.
         domain.check_time(sent.time_of_arrival, now)
         measured = domain.to_measured(sent.measurement) if sent.measurement else None
         if measured:
             domain.dm_budget(measured)
-        observation = sent.observation
+        observation, is_staged = sent.observation, False
         if observation_id is not None:
-            # Before any file is written: what is refused leaves nothing behind.
-            observation = await self._observation(observation_id)
-        blobs = await asyncio.gather(
-            *(asyncio.to_thread(self._blobs.put, image.data, image.info.media_type) for image in images)
-        )
+            observation, is_staged = await self._observation(observation_id)
+        contents = [(image.data, image.info.media_type) for image in images]
+        blobs = await asyncio.to_thread(self._blobs.put_all, contents) if contents else []
         kept = [
             FrbImage(name=image.name, blob=blob, width_px=image.info.width_px, height_px=image.info.height_px)
             for image, blob in zip(images, blobs, strict=True)
@@ -159,36 +157,43 @@ class Intake:
             known = await store.claim_key(submitted_by=asker.name, key=key) if key else None
             if known is not None and known[0] != digest:
                 raise KeyReusedError("Idempotency-Key", key, f"a new key: burst {known[1]} was sent with this one")
-            burst_id = known[1] if known else await store.find(submitted_by=asker.name, digest=digest)
-            if burst_id is not None:
+            if known is not None:
+                return Outcome(await self._lock(store, known[1]), is_new=False)
+            burst_id, is_new = await store.find_or_reserve(submitted_by=asker.name, digest=digest)
+            if not is_new:
                 return Outcome(await self._lock(store, burst_id), is_new=False)
-            if observation_id is not None:
+            if is_staged and observation_id is not None:
                 await store.take_observation(observation_id)
-            elif observation is not None:
+            elif observation is not None and observation_id is None:
                 observation_id = await store.add_observation(
                     observation,
                     submitted_by=asker.name,
                     digest=domain.digest(observation.model_dump(mode="json", exclude_defaults=True)),
                 )
-            burst = domain.create(
-                new, frb_id=await store.next_id(), observatory=self._observatory, now=now, measured=measured
-            )
+            burst = domain.create(new, frb_id=burst_id, observatory=self._observatory, now=now, measured=measured)
             files = [NewImage(image.name, image.file_name, blob) for image, blob in zip(images, blobs, strict=True)]
             detail = {"images": [image.name for image in images], "observation": observation_id}
-            if not await store.add(burst, digest=digest, observation_id=observation_id, images=files, detail=detail):
+            if not await store.add(
+                burst,
+                digest=digest,
+                observation_id=observation_id,
+                images=files,
+                detail=detail,
+                address=asker.address,
+            ):
                 # The same upload, at the same moment, through another connection.
-                burst_id = await store.find(submitted_by=asker.name, digest=digest)
-                assert burst_id is not None
-                return Outcome(await self._lock(store, burst_id), is_new=False)
+                winner = await store.find(submitted_by=asker.name, digest=digest)
+                assert winner is not None
+                return Outcome(await self._lock(store, winner), is_new=False)
             measurement_id = None
             if burst.first is not None and sent.measurement is not None:
                 as_submitted = sent.measurement.as_submitted()
-                measurement_id = await store.add_measurement(
+                measurement_id, _ = await store.add_measurement(
                     burst.frb_id, burst.first, as_submitted=as_submitted, digest=domain.digest(as_submitted)
                 )
             if key:
                 store.keep_key(submitted_by=asker.name, key=key, digest=digest, burst_id=burst.frb_id)
-            self._announce(burst, asker, work, action="submit")
+            announce(burst, work)
         return Outcome(burst, is_new=True, measurement_id=measurement_id)
 
     async def measure(
@@ -207,16 +212,15 @@ class Intake:
         digest = domain.digest(as_submitted)
         measured = domain.to_measured(sent)
         async with self._changing(burst_id) as (store, work, burst):
-            known = await store.find_measurement(burst_id, made_by=asker.name, digest=digest)
-            if known is not None:
-                return Outcome(burst, is_new=False, measurement_id=known)
             changed = domain.with_measurement(burst, measured, by=asker.name, now=self._clock())
             assert changed.latest is not None
-            measurement_id = await store.add_measurement(
+            measurement_id, is_new = await store.add_measurement(
                 burst_id, changed.latest, as_submitted=as_submitted, digest=digest
             )
-            store.save(changed, detail={"measurement": changed.latest.number})
-            self._announce(changed, asker, work, action="measure")
+            if not is_new:
+                return Outcome(burst, is_new=False, measurement_id=measurement_id)
+            store.save(changed, detail={"measurement": changed.latest.number}, address=asker.address)
+            announce(changed, work)
         return Outcome(changed, is_new=True, measurement_id=measurement_id)
 
     async def rate(self, burst_id: int, sent: RatingIn, asker: Asker) -> FrbEvent:
@@ -225,8 +229,10 @@ class Intake:
             now = self._clock()
             previous = await store.vote(burst_id, rater=asker.name, rating=sent.rating, note=sent.note, rated_at=now)
             changed = domain.with_vote(burst, sent.rating, previous=previous, by=asker.name, now=now)
-            store.save(changed, detail={"rating": sent.rating, "note": sent.note, "previous": previous})
-            self._announce(changed, asker, work, action="rate")
+            store.save(
+                changed, detail={"rating": sent.rating, "note": sent.note, "previous": previous}, address=asker.address
+            )
+            announce(changed, work)
         return changed
 
     async def set_status(self, burst_id: int, status: FrbStatus, reason: str, asker: Asker) -> FrbEvent:
@@ -241,8 +247,12 @@ class Intake:
             if Role.OPERATE not in asker.caller.roles and burst.submitted_by != asker.name:
                 raise NotYoursError("id", burst_id, "a burst that you submitted, or the role operate")
             changed = domain.with_status(burst, status, reason=reason, by=asker.name, now=self._clock())
-            store.save(changed, detail={"from": burst.status.lower(), "to": status.lower(), "reason": reason})
-            self._announce(changed, asker, work, action="status")
+            store.save(
+                changed,
+                detail={"from": burst.status.lower(), "to": status.lower(), "reason": reason},
+                address=asker.address,
+            )
+            announce(changed, work)
         return changed
 
     async def name(self, burst_id: int, tns_name: str, asker: Asker) -> FrbEvent:
@@ -251,8 +261,8 @@ class Intake:
             if burst.tns_name == tns_name:
                 return burst
             changed = domain.with_name(burst, tns_name, by=asker.name, now=self._clock())
-            store.save(changed, detail={"tns_name": tns_name, "previous": burst.tns_name})
-            self._announce(changed, asker, work, action="name")
+            store.save(changed, detail={"tns_name": tns_name, "previous": burst.tns_name}, address=asker.address)
+            announce(changed, work)
         return changed
 
     @asynccontextmanager
@@ -267,25 +277,22 @@ class Intake:
             raise UnknownBurstError(burst_id)
         return burst
 
-    async def _observation(self, observation_id: int) -> ObservationIn:
+    async def _observation(self, observation_id: int) -> tuple[ObservationIn, bool]:
+        """Return an observation, and whether it still waits for its first burst."""
         with connection_errors():
             connection = await self._pool.acquire()
         try:
             with translated_errors():
-                parameters = await connection.fetchval(
-                    "SELECT parameters FROM staged_observations WHERE id = $1"
-                    " UNION ALL SELECT parameters FROM observations WHERE id = $1 LIMIT 1",
+                row = await connection.fetchrow(
+                    "SELECT parameters, false AS is_staged FROM observations WHERE id = $1"
+                    " UNION ALL SELECT parameters, true FROM staged_observations WHERE id = $1 LIMIT 1",
                     observation_id,
                 )
         finally:
             await self._pool.release(connection)
-        if parameters is None:
+        if row is None:
             raise UnknownObservationError("observation", observation_id, "the id of an observation")
-        return ObservationIn.model_validate_json(parameters)
-
-    def _announce(self, burst: FrbEvent, asker: Asker, work: UnitOfWork, *, action: str) -> None:
-        BurstStore(work).audit(actor=asker.name, action=action, subject=burst.internal_name, address=asker.address)
-        announce(burst, work)
+        return ObservationIn.model_validate_json(row["parameters"]), row["is_staged"]
 
 
 def announce(burst: FrbEvent, work: UnitOfWork) -> None:

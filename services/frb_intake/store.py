@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from shared.sky.localisation import intervals
-
 from services.frb_intake.domain import summary, to_ellipse
 from services.frb_intake.models import ObservationIn
 from shared.db.unit_of_work import UnitOfWork
 from shared.events.blob import BlobRef
 from shared.events.frb import FrbEvent, FrbMeasurement
 from shared.sky import healpix
+from shared.sky.localisation import intervals
 
 _SEARCHABLE = (
     "status",
@@ -46,16 +45,52 @@ _ADDED = (
     "observation_id",
     *_SEARCHABLE,
 )
-_PLACES = ", ".join(f"${n}{_CAST.get(name, '')}" for n, name in enumerate(_ADDED, 1))
-_CHANGES = ", ".join(f"{name} = ${n}{_CAST.get(name, '')}" for n, name in enumerate(_SEARCHABLE, 2))
+_NOTED = ("revision", "change", "changed_at", "changed_by", "detail")
+
+
+def _places(names: Sequence[str], first: int) -> str:
+    return ", ".join(f"${n}{_CAST.get(name, '')}" for n, name in enumerate(names, first))
+
+
+def _note(burst: str, first: int) -> str:
+    """Return the parts of a statement that keep a change and who made it: one round trip instead of three."""
+    revision, change, changed_at, changed_by, detail, address = range(first, first + len(_NOTED) + 1)
+    return (
+        f" noted AS (INSERT INTO changes (burst_id, {', '.join(_NOTED)}, record)"  # noqa: S608  (names of columns)
+        f" SELECT id, ${revision}::int, ${change}::text, ${changed_at}::timestamptz, ${changed_by}::text,"
+        f" ${detail}::json, record FROM {burst}),"
+        " audited AS (INSERT INTO audit_log (actor, action, subject, address)"
+        f" SELECT ${changed_by}::text, ${change}::text, internal_name, ${address}::text FROM {burst})"
+    )
+
+
 # Only names of columns are put together here.
-_INSERT = f"INSERT INTO bursts ({', '.join(_ADDED)}) VALUES ({_PLACES}) ON CONFLICT DO NOTHING RETURNING id"  # noqa: S608
-_UPDATE = f"UPDATE bursts SET {_CHANGES} WHERE id = $1"  # noqa: S608
+_RETURNED = "RETURNING id, internal_name, record"
+_AFTER_ADDED = len(_ADDED) + 1
+_INSERT = (
+    f"WITH added AS (INSERT INTO bursts ({', '.join(_ADDED)}) VALUES ({_places(_ADDED, 1)})"  # noqa: S608
+    f" ON CONFLICT DO NOTHING {_RETURNED}),"
+    f"{_note('added', _AFTER_ADDED)},"
+    " pictured AS (INSERT INTO images (burst_id, name, file_name, blob, state)"
+    " SELECT added.id, image.name, image.file_name, image.blob::jsonb, 'PENDING' FROM added,"
+    f" unnest(${_AFTER_ADDED + 6}::text[], ${_AFTER_ADDED + 7}::text[], ${_AFTER_ADDED + 8}::text[])"
+    " AS image (name, file_name, blob))"
+    " SELECT id FROM added"
+)
+_CHANGES = ", ".join(f"{name} = ${n}{_CAST.get(name, '')}" for n, name in enumerate(_SEARCHABLE, 2))
+_UPDATE = (
+    f"WITH changed AS (UPDATE bursts SET {_CHANGES} WHERE id = $1 {_RETURNED}),"  # noqa: S608
+    f"{_note('changed', len(_SEARCHABLE) + 2)} SELECT id FROM changed"
+)
 # A statement sees the database as it was when it began: what another transaction moves meanwhile takes a second look.
 _TAKE_OBSERVATION = """
 WITH staged AS (DELETE FROM staged_observations WHERE id = $1 RETURNING *),
      added AS (INSERT INTO observations SELECT * FROM staged ON CONFLICT DO NOTHING RETURNING parameters)
 SELECT parameters FROM added UNION ALL SELECT parameters FROM observations WHERE id = $1
+"""
+_FIND_OR_RESERVE = """
+SELECT coalesce(known.id, nextval('burst_ids')) AS id, known.id IS NULL AS is_new
+FROM (VALUES (0)) AS one LEFT JOIN bursts AS known ON known.submitted_by = $1 AND known.digest = $2
 """
 _STAGE_OBSERVATION = """
 WITH known AS (SELECT id FROM observations WHERE submitted_by = $1 AND digest = $2),
@@ -112,6 +147,12 @@ class BurstStore:
         )
         return None if row is None else int(row["id"])
 
+    async def find_or_reserve(self, *, submitted_by: str, digest: bytes) -> tuple[int, bool]:
+        """Return the id of the burst with this content, or else an id for it, and whether it is new."""
+        row = await self._work.fetch_row(_FIND_OR_RESERVE, submitted_by, digest)
+        assert row is not None
+        return row["id"], row["is_new"]
+
     async def find_upstream(self, *, origin: str, origin_id: str) -> int | None:
         """Return the id of the burst that another observatory calls `origin_id`."""
         row = await self._work.fetch_row(
@@ -133,9 +174,10 @@ class BurstStore:
         digest: bytes | None = None,
         observation_id: int | None = None,
         images: Sequence[NewImage] = (),
-        detail: Mapping[str, Any] | None = None,
+        detail: Mapping[str, Any],
+        address: str | None = None,
     ) -> bool:
-        """Store a new burst; False when another request stored the same one in this moment."""
+        """Store a new burst, with who sent it from where; False when another request stored it in this moment."""
         values = {
             **_searchable(record),
             "id": record.frb_id,
@@ -149,48 +191,38 @@ class BurstStore:
             "event_time": record.time_of_arrival or record.received_at,
             "observation_id": observation_id,
         }
-        row = await self._work.fetch_row(_INSERT, *(values[name] for name in _ADDED))
-        if row is None:
-            return False
-        for image in images:
-            self._work.write(
-                "INSERT INTO images (burst_id, name, file_name, blob, state) VALUES ($1, $2, $3, $4, 'PENDING')",
-                record.frb_id,
-                image.name,
-                image.file_name,
-                image.blob.model_dump_json(),
-            )
-        self._add_change(record, values["record"], detail or {})
-        return True
+        row = await self._work.fetch_row(
+            _INSERT,
+            *(values[name] for name in _ADDED),
+            *_noted(record, detail, address),
+            [image.name for image in images],
+            [image.file_name for image in images],
+            [image.blob.model_dump_json() for image in images],
+        )
+        return row is not None
 
     async def lock(self, burst_id: int) -> FrbEvent | None:
         """Return a burst; until the commit nobody else changes it. None when there is none of that id."""
         row = await self._work.fetch_row("SELECT record FROM bursts WHERE id = $1 FOR UPDATE", burst_id)
         return None if row is None else FrbEvent.model_validate_json(row["record"])
 
-    def save(self, record: FrbEvent, *, detail: Mapping[str, Any]) -> None:
-        """Store a changed burst, and the change."""
+    def save(self, record: FrbEvent, *, detail: Mapping[str, Any], address: str | None = None) -> None:
+        """Store a changed burst, and the change, with who made it from where."""
         values = _searchable(record)
-        self._work.write(_UPDATE, record.frb_id, *(values[name] for name in _SEARCHABLE))
-        self._add_change(record, values["record"], detail)
-
-    async def find_measurement(self, burst_id: int, *, made_by: str, digest: bytes) -> int | None:
-        """Return the id of this very measurement of a burst, None when it is new."""
-        row = await self._work.fetch_row(
-            "SELECT id FROM measurements WHERE burst_id = $1 AND made_by = $2 AND digest = $3",
-            burst_id,
-            made_by,
-            digest,
+        self._work.write(
+            _UPDATE, record.frb_id, *(values[name] for name in _SEARCHABLE), *_noted(record, detail, address)
         )
-        return None if row is None else int(row["id"])
 
     async def add_measurement(
         self, burst_id: int, measurement: FrbMeasurement, *, as_submitted: Mapping[str, Any], digest: bytes
-    ) -> int:
-        """Store a version of what was measured and return its id."""
+    ) -> tuple[int, bool]:
+        """Store a version of what was measured; return its id, and whether it is new.
+
+        The same one of the same maker is there only once.
+        """
         row = await self._work.fetch_row(
             "INSERT INTO measurements (burst_id, number, made_by, made_at, digest, as_submitted, record)"
-            " VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING id",
+            " VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (burst_id, made_by, digest) DO NOTHING RETURNING id",
             burst_id,
             measurement.number,
             measurement.made_by,
@@ -199,9 +231,16 @@ class BurstStore:
             json.dumps(as_submitted),
             measurement.model_dump_json(),
         )
+        if row is not None:
+            return row["id"], True
+        row = await self._work.fetch_row(
+            "SELECT id FROM measurements WHERE burst_id = $1 AND made_by = $2 AND digest = $3",
+            burst_id,
+            measurement.made_by,
+            digest,
+        )
         assert row is not None
-        number: int = row["id"]
-        return number
+        return row["id"], False
 
     async def vote(self, burst_id: int, *, rater: str, rating: str, note: str | None, rated_at: datetime) -> str | None:
         """Store a vote; return the rater's previous one."""
@@ -241,28 +280,9 @@ class BurstStore:
             burst_id,
         )
 
-    def audit(self, *, actor: str, action: str, subject: str | None, address: str | None) -> None:
-        """Note who did what from where."""
-        self._work.write(
-            "INSERT INTO audit_log (actor, action, subject, address) VALUES ($1, $2, $3, $4)",
-            actor,
-            action,
-            subject,
-            address,
-        )
 
-    def _add_change(self, record: FrbEvent, as_json: str, detail: Mapping[str, Any]) -> None:
-        self._work.write(
-            "INSERT INTO changes (burst_id, revision, change, changed_at, changed_by, detail, record)"
-            " VALUES ($1, $2, $3, $4, $5, $6, $7)",
-            record.frb_id,
-            record.revision,
-            record.change,
-            record.changed_at,
-            record.changed_by,
-            json.dumps(detail),
-            as_json,
-        )
+def _noted(record: FrbEvent, detail: Mapping[str, Any], address: str | None) -> tuple[object, ...]:
+    return record.revision, record.change, record.changed_at, record.changed_by, json.dumps(detail), address
 
 
 def _searchable(record: FrbEvent) -> dict[str, Any]:

@@ -138,7 +138,7 @@ def read_voevent(data: bytes, *, marked_test: bool = False) -> FrbNotice | None:
         importance=_importance(why) if has_importance else None,
         observation=observation,
         measurement=measurement,
-        tns_name=tns_name(name),
+        tns_name=None if kind is NoticeKind.SUBSEQUENT else tns_name(name),
         note=_note(root, why),
         unmapped=kept(params.rest() | ({} if probability is None else {"association_probability": probability})),
     )
@@ -213,11 +213,11 @@ def _is_about_a_burst(kind: NoticeKind, cites: tuple[str, ...], *, has_dm: bool,
 
 
 def _names(ivorn: str, changed: str | None, params: _Params, origin: str) -> tuple[str, ...]:
-    """Return the names of the burst: without the date when the packet was made, as made, and the telescope's own."""
-    own = changed or ivorn
-    standard = _STANDARD.fullmatch(own)
+    """Return the names of the burst: without the date when a packet was made, of each packet, the telescope's own."""
+    first = changed or ivorn
+    standard = _STANDARD.fullmatch(first)
     number = params.text("event_no") if origin == CHIME else None
-    return tuple(dict.fromkeys(filter(None, (standard[1] if standard else own, own, number))))
+    return tuple(dict.fromkeys(filter(None, (standard[1] if standard else first, first, ivorn, number))))
 
 
 def _where(root: etree._Element) -> etree._Element | None:
