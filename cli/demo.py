@@ -9,13 +9,14 @@ from typing import Annotated, Any
 
 import typer
 
-from cli import migrate, topics
+from cli import demo_bursts, migrate, topics
 from cli.database import fetch
 from cli.environment import settings
 from cli.errors import told_in_one_line
 from cli.replay import publish
 from cli.stack.commands import bring_down, bring_up
 from cli.stack.paths import local_directory
+from cli.stack.services import SERVICES, ServiceProcess
 from cli.stack.stack import Stack
 from cli.tail import decoded
 from services.gw_listener.alerts import UpstreamAlert, content_id, read_alert
@@ -31,7 +32,8 @@ MOCK = [
 ]
 REAL = [SAMPLES / f"S230518h-{alert_type}_alert.json" for alert_type in ("Preliminary", "Initial", "Update")]
 DEADLINE_S = 120.0
-SHOWN_TOPICS = ("igwn.gwalert", "gw.alerts", "gw.skymaps")
+SHOWN_TOPICS = ("igwn.gwalert", "gw.alerts", "gw.skymaps", "frb.events")
+SHOWN_BURSTS = 12
 
 _PRODUCTS = """
 SELECT alert.event_id, alert.superevent_id, alert.sequence, alert.alert_type, map.map_kind, map.record, map.picture,
@@ -51,7 +53,7 @@ class DemoFailedError(TocsinError):
 def demo(
     once: Annotated[bool, typer.Option("--once", help="Stop everything after the summary and exit.")] = False,
 ) -> None:
-    """Start the system, send it the official sample alerts and a real event, show what comes of them."""
+    """Start the system, send it the official sample alerts, a real event and a burst, show what comes of them."""
     stack = Stack()
     was_up = stack.kafka.health().up and stack.postgres.health().up  # InfluxDB is optional
     with told_in_one_line():
@@ -79,7 +81,10 @@ def _run(stack: Stack) -> None:
     _heading("3  Waiting until each has gone through every stage")
     rows = _wait_for(alerts)
     _say(f"all done {time.monotonic() - began:.1f} s after the first was sent")
-    _summarise(rows)
+    _heading("4  Sending a burst, as a telescope sends it")
+    intake = ServiceProcess(SERVICES["frb_intake"], stack.directory / "services")
+    burst_id = demo_bursts.send_burst(intake.address, _say)
+    _summarise(rows, burst_id)
 
 
 def _wait_for(alerts: dict[Path, UpstreamAlert]) -> list[dict[str, Any]]:
@@ -105,7 +110,7 @@ def _wait_for(alerts: dict[Path, UpstreamAlert]) -> list[dict[str, Any]]:
     )
 
 
-def _summarise(rows: list[dict[str, Any]]) -> None:
+def _summarise(rows: list[dict[str, Any]], burst_id: int) -> None:
     _heading("What came in, and what was computed")
     _say(
         f"  {'superevent':<11} {'alert':<13} {'map':<9} {'RA, Dec (deg)':<19} {'50 %, 90 % (deg2)':<19}"
@@ -113,6 +118,9 @@ def _summarise(rows: list[dict[str, Any]]) -> None:
     )
     for row in rows:
         _say("  " + _line(row))
+    _heading("Bursts")
+    for line in demo_bursts.table(SHOWN_BURSTS):
+        _say(line)
     _heading("Which topics carry it")
     kafka = settings().kafka
     for topic, count in sorted(record_counts(kafka.client_config(), SHOWN_TOPICS).items()):
@@ -131,6 +139,7 @@ def _summarise(rows: list[dict[str, Any]]) -> None:
         "  .venv/bin/tocsin tail gw.skymaps --last 1\n"
         "  .venv/bin/tocsin superevent S230518h\n"
         "  .venv/bin/tocsin skymaps --at 95.7,-11.0\n"
+        f"  .venv/bin/tocsin frb show {burst_id}\n"
         "  .venv/bin/tocsin status"
     )
 

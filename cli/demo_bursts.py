@@ -1,0 +1,87 @@
+"""The part of `tocsin demo` about fast radio bursts: one sent as a telescope sends it, notices as GCN sends them."""
+
+import asyncio
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from cli.database import fetch
+from cli.environment import settings
+from services.frb_intake.accounts import Role, add_user, create_token, list_users
+from shared.db.pool import connect
+from shared.errors import TocsinError
+
+SAMPLES = Path(__file__).parents[1] / "samples" / "frb" / "upload"
+USER = "demo"
+_STORED = """
+SELECT burst.id, summary->>'origin' AS origin, summary->>'status' AS status, summary->>'time_of_arrival' AS arrived,
+       (summary->>'dm')::float8 AS dm, (summary->>'ra')::float8 AS ra, (summary->>'dec')::float8 AS dec,
+       (summary->>'dm_excess')::float8 AS excess, (summary->>'redshift_mean')::float8 AS redshift,
+       EXTRACT(epoch FROM event_time - time_of_arrival_inf)::float8 AS delay_s
+FROM frb_intake.bursts AS burst ORDER BY id DESC LIMIT $1
+"""
+
+
+class UploadFailedError(TocsinError):
+    """`tocsin frb upload` ended with an error."""
+
+
+def send_burst(server: str, say: Callable[[str], None]) -> int:
+    """Send the sample burst with the command that people use; return its id.
+
+    Raises
+    ------
+    UploadFailedError
+        The command failed.
+    """
+    radio, observation = SAMPLES / "radio_example.yaml", SAMPLES / "observation_example.yaml"
+    shown = [os.path.relpath(path) for path in (radio, observation)]
+    say(f"  $ tocsin frb upload --test --radio-yaml {shown[0]} --observation-yaml {shown[1]}")
+    command = [sys.executable, "-c", "from cli.main import main; main()", "frb", "upload", "--test", "--server", server]
+    done = subprocess.run(  # noqa: S603  (our own command)
+        [*command, "--radio-yaml", str(radio), "--observation-yaml", str(observation)],
+        env={**os.environ, "FRB_TOKEN": asyncio.run(_token())},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    for line in done.stderr.splitlines():
+        say(f"    {line}")
+    if done.returncode:
+        raise UploadFailedError(f"tocsin frb upload ended with {done.returncode}")
+    say(f"  {done.stdout.strip()}")
+    return int(done.stdout)
+
+
+def table(limit: int) -> list[str]:
+    """Return the newest bursts as lines of a table."""
+    lines = [
+        f"{'id':>5} {'origin':<8} {'arrived (UTC)':<27} {'RA, Dec (deg)':<18} {'DM':>7} {'delay (s)':>9}"
+        f" {'excess DM':>9} {'z by it':>7} status"
+    ]
+    for row in fetch(_STORED, limit):
+        place = f"{row['ra']:.3f}, {row['dec']:+.3f}" if row["ra"] is not None else "unknown"
+        dm, delay_s, excess = (_number(row["dm"], 1), _number(row["delay_s"], 3), _number(row["excess"], 1))
+        lines.append(
+            f"{row['id']:>5} {row['origin']:<8} {row['arrived'] or 'unknown':<27} {place:<18} {dm:>7} {delay_s:>9}"
+            f" {excess:>9} {_number(row['redshift'], 2):>7} {row['status']}"
+        )
+    return lines
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+async def _token() -> str:
+    """Return a new token of the demonstration's own account."""
+    async with connect(settings().database, "frb_intake") as connection:
+        if not any(user["name"] == USER for user in await list_users(connection)):
+            roles = [Role.SUBMIT, Role.RATE]
+            # Nobody knows the password: the account is for tokens.
+            await add_user(connection, name=USER, roles=roles, password=secrets.token_urlsafe())
+        return await create_token(connection, name=USER, expires_at=None)
