@@ -170,8 +170,8 @@ class TestFirst:
             assert (again.status, again.json()) == (once.status, once.json())
         burst_id = answers[0][1].json()["id"]
         eventually(lambda: len(intake.records_of(burst_id)) == 2, "both records")
-        (burst,) = intake.system.rows("SELECT id FROM frb_intake.bursts WHERE submitted_by = $1", script.user)
-        assert burst["id"] == burst_id
+        (row,) = intake.system.rows("SELECT id FROM frb_intake.bursts WHERE submitted_by = $1", script.user)
+        assert row["id"] == burst_id
         assert len(intake.system.rows("SELECT FROM frb_intake.measurements WHERE burst_id = $1", burst_id)) == 1
         assert len(intake.system.rows("SELECT FROM frb_intake.images WHERE burst_id = $1", burst_id)) == 3
         assert len(intake.system.rows("SELECT FROM frb_intake.changes WHERE burst_id = $1", burst_id)) == 2
