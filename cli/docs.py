@@ -28,6 +28,9 @@ NOTICE = "Made from schemas/ by `make docs`; edit there."
 SETTINGS_NOTICE = "Made from the settings' classes by `make docs`; edit there."
 METRICS_NOTICE = "Made from shared/observability/metrics.py by `make docs`; edit there."
 
+EXTERNAL_MEDIA_TYPES = {"gcn": "application/json", "voevent": "application/voevent+xml"}
+# What upstream describes in other languages than Avro.
+
 MAX_EXAMPLE_CHARACTERS = 160
 # Coverage maps in ASCII run to kilobytes; the page shows how they begin, the example file has them whole.
 
@@ -468,9 +471,13 @@ def _message(topic: Topic) -> dict[str, Any]:
 
 
 def _external_message(topic: Topic) -> dict[str, Any]:
-    schema = json.loads((SCHEMAS / "external" / str(topic.external) / "alert.avsc").read_text("utf-8"))
+    name = str(topic.external)
+    if name in EXTERNAL_MEDIA_TYPES:
+        title = f"{name} notice, described in schemas/external/{name}"
+        return {"name": name, "title": title, "contentType": EXTERNAL_MEDIA_TYPES[name]}
+    schema = json.loads((SCHEMAS / "external" / name / "alert.avsc").read_text("utf-8"))
     return {
-        "name": topic.external,
+        "name": name,
         "title": f"{topic.owner} {schema['name']}",
         "summary": schema["doc"],
         "contentType": AVRO,

@@ -15,7 +15,7 @@ OPTIONS = {
     "migrate": ("SERVICES",),
     "topics": ("--create", "--json"),
     "tail": ("TOPIC", "--last", "--follow", "--json"),
-    "replay": ("FILES", "--topic", "--no-check", "--interval-s"),
+    "replay": ("FILES", "--topic", "--no-check", "--interval-s", "--rate", "--speed-up", "--limit"),
     "dlq list": ("TOPIC", "--all", "--json"),
     "dlq show": ("ID",),
     "dlq replay": ("TOPIC", "--max", "--dry-run"),
