@@ -2,9 +2,11 @@
 
 import http
 import re
+import reprlib
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
+from urllib.parse import quote
 
 import structlog
 from fastapi import FastAPI, Request, Response
@@ -14,11 +16,29 @@ from pydantic import BaseModel, Field, ValidationError
 from starlette.exceptions import HTTPException
 
 from shared.errors import InvalidInputError, TransientError
+from shared.http import openapi
 
 RETRY_AFTER_S = 2
 MEDIA_TYPE = "application/problem+json"
+MAX_ERRORS = 50
+# A body of many wrong things is not answered with a larger one.
+MAX_PATH_CHARACTERS = 200
+PLAIN_DATA_HEADERS: Mapping[str, str] = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "no-referrer",
+}
+# An answer is what its media type says, and no page that runs anything.
 
-_said_by_pydantic = re.compile("^(Value error, )?(Input should be |expected )?")
+_PARTS_OF_A_REQUEST = {"body", "query", "path", "header", "cookie"}
+_SAID_BY_PYDANTIC = re.compile(r"^(?:Value error, )?(?:\w+ should (?:be|have) |expected )?")
+_SAID_BETTER = {
+    "missing": "a value",
+    "extra_forbidden": "no such key",
+    "string_pattern_mismatch": "a text like {pattern}",
+    "json_invalid": "JSON ({error})",
+}
 
 log = structlog.get_logger(__name__)
 
@@ -29,6 +49,11 @@ class FieldError(BaseModel):
     field: str = Field(description="Where, in the sender's own terms.", examples=["measurement.dm"])
     value: str = Field(description="What stood there, cut when long.", examples=["nan"])
     expected: str = Field(description="What would be accepted.", examples=["a finite number"])
+
+    @classmethod
+    def of(cls, error: InvalidInputError) -> "FieldError":
+        """Return what a complaint says, whatever was sent, as text that any JSON reader takes."""
+        return cls(field=plain(error.field), value=plain(error.value), expected=plain(error.expected))
 
 
 class Problem(BaseModel):
@@ -72,13 +97,13 @@ class ProblemError(Exception):
     @classmethod
     def from_validation(cls, error: ValidationError) -> "ProblemError":
         """Return the problem that pydantic found in a body."""
-        return _invalid([_field_error(dict(problem), ()) for problem in error.errors(include_url=False)])
+        return _invalid([_complaint(dict(problem), problem["loc"]) for problem in error.errors(include_url=False)])
 
 
 def install_problem_handlers(
     app: FastAPI, *, statuses: Mapping[type[InvalidInputError], http.HTTPStatus] = MappingProxyType({})
 ) -> None:
-    """Make every refusal and failure of `app` a problem.
+    """Make every refusal and failure of `app` a problem, and say so in its OpenAPI document.
 
     Parameters
     ----------
@@ -86,42 +111,53 @@ def install_problem_handlers(
         Of complaints that are not answered with 400.
     """
 
+    def answer(request: Request, problem: ProblemError) -> Response:
+        # Not request.url: it is put together from the Host header, which may be anything.
+        return problem_response(
+            problem.status,
+            problem.title,
+            problem.detail,
+            request.scope["path"],
+            errors=problem.errors,
+            headers=problem.headers,
+        )
+
     async def on_problem(request: Request, error: Exception) -> Response:
         assert isinstance(error, ProblemError)
-        return problem_response(
-            error.status, error.title, error.detail, request.url.path, errors=error.errors, headers=error.headers
-        )
+        return answer(request, error)
 
     async def on_validation(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        # The first step of a location says which part of the request it is.
-        found = [_field_error(problem, ("body", "query", "path", "header")) for problem in error.errors()]
-        return await on_problem(request, _invalid(found))
+        found = []
+        for problem in error.errors():
+            part, *location = problem["loc"]
+            found.append(_complaint(problem, location if part in _PARTS_OF_A_REQUEST else problem["loc"]))
+        return answer(request, _invalid(found))
 
     async def on_input(request: Request, error: Exception) -> Response:
         assert isinstance(error, InvalidInputError)
         status = next((status for kind, status in statuses.items() if isinstance(error, kind)), None)
-        found = FieldError(field=error.field, value=plain(error.value), expected=error.expected)
-        problem = _invalid([found])
+        problem = _invalid([error])
         if status is not None:
             problem = ProblemError(status, status.phrase, problem.detail, errors=problem.errors)
-        return await on_problem(request, problem)
+        return answer(request, problem)
 
     async def on_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         phrase = http.HTTPStatus(error.status_code).phrase
-        return problem_response(
-            error.status_code, phrase, str(error.detail), request.url.path, headers=error.headers or {}
-        )
+        return answer(request, ProblemError(error.status_code, phrase, str(error.detail), headers=error.headers))
 
     async def on_outage(request: Request, error: Exception) -> Response:
+        log.warning("http.unavailable", path=request.scope["path"], reason=str(error))
         headers = {"Retry-After": str(RETRY_AFTER_S)}
-        log.warning("http.unavailable", path=request.url.path, reason=str(error))
-        return problem_response(503, "Try again", "the database does not answer", request.url.path, headers=headers)
+        return answer(request, ProblemError(503, "Try again", _OUTAGE, headers=headers))
 
     async def on_bug(request: Request, error: Exception) -> Response:
-        log.error("http.failed", path=request.url.path, exc_info=error)
-        return problem_response(500, "Failed", "an error of ours; it is in the log", request.url.path)
+        log.error("http.failed", path=request.scope["path"], exc_info=error)
+        # Answered outside of all middleware.
+        return answer(
+            request, ProblemError(500, "Failed", "an error of ours; it is in the log", headers=PLAIN_DATA_HEADERS)
+        )
 
     app.add_exception_handler(ProblemError, on_problem)
     app.add_exception_handler(RequestValidationError, on_validation)
@@ -129,19 +165,21 @@ def install_problem_handlers(
     app.add_exception_handler(HTTPException, on_http)
     app.add_exception_handler(TransientError, on_outage)
     app.add_exception_handler(Exception, on_bug)
+    _describe_problems(app)
 
 
 def problem_response(
     status: int,
     title: str,
     detail: str,
-    instance: str,
+    path: str,
     *,
     errors: Sequence[FieldError] = (),
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """Return the answer that tells a problem."""
-    problem = Problem(title=title, status=status, detail=plain(detail), instance=plain(instance), errors=list(errors))
+    """Return the answer that tells a problem; `path` is the request's, not quoted."""
+    instance = quote(path[:MAX_PATH_CHARACTERS], safe="/:@!$&'()*+,;=~", errors="replace")
+    problem = Problem(title=title, status=status, detail=plain(detail), instance=instance, errors=list(errors))
     return JSONResponse(problem.model_dump(), status_code=status, headers=dict(headers or {}), media_type=MEDIA_TYPE)
 
 
@@ -150,26 +188,54 @@ def plain(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def _invalid(found: list[FieldError]) -> ProblemError:
-    detail = "; ".join(f"{error.field} is {error.value}; expected {error.expected}" for error in found[:10])
-    return ProblemError(400, "Bad request", detail, errors=found)
+def _invalid(found: Sequence[InvalidInputError]) -> ProblemError:
+    errors = [FieldError.of(error) for error in found[:MAX_ERRORS]]
+    detail = "; ".join(str(error) for error in found[:10])
+    if len(found) > 10:
+        detail += f"; and {len(found) - 10} more"
+    return ProblemError(400, "Bad request", detail, errors=errors)
 
 
-def _field_error(problem: Mapping[str, Any], parts: Sequence[str]) -> FieldError:
-    location = [str(step) for step in problem["loc"]]
-    if location and location[0] in parts:
-        location = location[1:]
-    expected = _said_by_pydantic.sub("", str(problem["msg"]))
-    value = "missing" if problem["type"] == "missing" else problem.get("input")
-    complaint = InvalidInputError(".".join(location) or "body", value, expected)
-    return FieldError(field=plain(complaint.field), value=plain(complaint.value), expected=plain(expected))
+def _complaint(problem: Mapping[str, Any], location: Sequence[Any]) -> InvalidInputError:
+    """Return what pydantic found at a place, in the sender's terms."""
+    kind = problem["type"]
+    words = {name: plain(str(word)) for name, word in problem.get("ctx", {}).items()}
+    better = _SAID_BETTER.get(kind)
+    expected = better.format(**words) if better else _SAID_BY_PYDANTIC.sub("", problem["msg"])
+    if kind == "json_invalid":
+        return InvalidInputError("body", f"wrong at character {location[0]}", expected)
+    value = "missing" if kind == "missing" else _brief(problem.get("input"))
+    return InvalidInputError(_brief(".".join(map(str, location))) or "body", value, expected)
+
+
+_reader = reprlib.Repr()
+_reader.maxstring = _reader.maxother = InvalidInputError.MAX_VALUE_CHARACTERS
+
+
+def _brief(value: object) -> str:
+    """Return how a value reads, without reading all of a large or deep one."""
+    return value[: InvalidInputError.MAX_VALUE_CHARACTERS + 1] if isinstance(value, str) else _reader.repr(value)
+
+
+_OUTAGE = "a store behind this service does not answer"
+
+
+def _describe_problems(app: FastAPI) -> None:
+    schemas = Problem.model_json_schema(ref_template=openapi.COMPONENTS + "{model}")
+    definitions = schemas.pop("$defs")
+    made_by_fastapi = app.openapi
+
+    def document() -> dict[str, Any]:
+        return app.openapi_schema or openapi.complete(made_by_fastapi(), Problem=schemas, **definitions)
+
+    app.openapi = document  # type: ignore[method-assign]  # how FastAPI wants it extended
 
 
 def _described(description: str, title: str, status: int, detail: str) -> dict[str, Any]:
     example = Problem(title=title, status=status, detail=detail, instance="/api/v1/events").model_dump()
     return {
         "description": description,
-        "content": {MEDIA_TYPE: {"schema": Problem.model_json_schema(), "example": example}},
+        "content": {MEDIA_TYPE: {"schema": {"$ref": f"{openapi.COMPONENTS}Problem"}, "example": example}},
     }
 
 
@@ -185,5 +251,5 @@ PROBLEM_RESPONSES: dict[int, dict[str, Any]] = {
     415: _described("No such media type here.", "Unsupported Media Type", 415, "application/json is taken"),
     422: _described("The idempotency key was used for another burst.", "Key reused", 422, "Idempotency-Key is k1"),
     429: _described("Too many requests; see Retry-After.", "Too many requests", 429, "wait 2 s"),
-    503: _described("The database does not answer; see Retry-After.", "Try again", 503, "the database does not answer"),
+    503: _described("Something behind does not answer; see Retry-After.", "Try again", 503, _OUTAGE),
 }
