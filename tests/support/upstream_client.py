@@ -7,6 +7,8 @@ the `id` of the first two.
 import json
 import secrets
 import socket
+import struct
+import zlib
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -121,6 +123,12 @@ def example_images() -> dict[str, tuple[str, bytes]]:
     """The script's own plots as the file parts of request 2."""
     names = {name: f"example_{name}.png" for name in IMAGES}
     return {f"{name}_open": (file, (UPLOAD / file).read_bytes()) for name, file in names.items()}
+
+
+def with_text(png: bytes, text: str) -> bytes:
+    """The same picture in other bytes: one more text chunk before the end."""
+    chunk = b"tEXtComment\0" + text.encode()
+    return png[:-12] + struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk)) + png[-12:]
 
 
 @dataclass
