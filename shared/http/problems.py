@@ -112,7 +112,6 @@ def install_problem_handlers(
     """
 
     def answer(request: Request, problem: ProblemError) -> Response:
-        # Not request.url: it is put together from the Host header, which may be anything.
         return problem_response(
             problem.status,
             problem.title,
