@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from http.client import HTTPException
 from pathlib import Path
 
@@ -154,8 +155,12 @@ def test_what_is_acknowledged_is_there_exactly_once(intake: IntakeUnderTest) -> 
 
     began = time.monotonic()
     uploading.start()
+
+    def has_done(uploads: int) -> bool:
+        return len(clients.done) >= uploads
+
     for share, disturb in enumerate((restart_service, restart_database, restart_broker, restart_service), 1):
-        eventually(lambda share=share: len(clients.done) >= UPLOADS * share // 5, f"{share} fifths of the uploads")
+        eventually(partial(has_done, UPLOADS * share // 5), f"{share} fifths of the uploads")
         disturb()
     uploading.join(BUDGET_S)
     assert clients.done == set(range(UPLOADS)), clients.failures
