@@ -30,6 +30,19 @@ _KNOWN_STARTS = (
     (b"mm\x00*", "TIFF"),
     (b"bm", "BMP"),
 )
+_DAMAGE = (
+    OSError,
+    EOFError,
+    LookupError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombWarning,
+    Image.DecompressionBombError,
+)
+# What Pillow's readers raise when they meet something unforeseen.
 
 
 @dataclass(frozen=True)
@@ -86,13 +99,7 @@ def decode(data: bytes) -> None:
                 image.verify()  # the checksums, which decoding does not look at
             with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as image:
                 image.load()
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-        Image.DecompressionBombWarning,
-        Image.DecompressionBombError,
-    ) as error:
+    except _DAMAGE as error:
         raise InvalidInputError("image", str(error), "an image that can be decoded") from error
 
 

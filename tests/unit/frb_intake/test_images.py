@@ -196,6 +196,11 @@ def test_a_wrong_checksum_is_found() -> None:
         decode(PNG[:at] + bytes([PNG[at] ^ 1]) + PNG[at + 1 :])
 
 
+def test_a_picture_without_pixels_cannot_be_decoded() -> None:
+    with pytest.raises(InvalidInputError):
+        decode(PNG[:33] + chunk(b"IEND", b""))
+
+
 @pytest.mark.parametrize("side_px", [10_000, 20_000], ids=["Pillow warns", "Pillow refuses"])
 def test_a_bomb_is_not_decoded_and_nobody_is_warned(side_px: int) -> None:
     with warnings.catch_warnings():
