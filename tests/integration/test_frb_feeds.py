@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.schema import CreateSchema
 
+from cli.replay import Pace, publish
 from cli.stack.kafka import KafkaBroker
 from services.frb_intake.feeds import vtp
 from services.frb_intake.feeds.notice import NoticeKind, ReceivedNotice
@@ -387,3 +388,26 @@ async def test_files_of_either_format_reach_the_handler_once(read: Read, tmp_pat
         shutil.copy(GCN / "chime-frb-retraction.json", folder)
         await soon(lambda: again.recorder.notices)
     assert [received.notice.kind for received in again.recorder.notices] == [NoticeKind.RETRACTION]
+
+
+# --- what `tocsin replay` sends
+
+
+async def test_a_replayed_catalogue_is_read_as_test_traffic_in_the_order_of_arrival(
+    read: Read, kafka_broker: KafkaBroker
+) -> None:
+    topic = a_topic(kafka_broker.address)
+    kafka = KafkaSettings(bootstrap_servers=kafka_broker.address)
+    catalogue = SAMPLES / "frb" / "catalogue" / "chimefrbcat1.csv"
+
+    # 30 days of bursts in the time of a test.
+    await publish([catalogue], kafka=kafka, topic=topic, limit=25, pace=Pace(speed_up=1e7))
+    async with read(KafkaSource(broker=kafka, topics=(topic,), group_id=topic)) as reading:
+        await soon(lambda: len(reading.recorder.notices) == 25)
+
+    notices = [received.notice for received in reading.recorder.notices]
+    assert [notice.tns_name for notice in notices[:2]] == ["FRB 20180725A", "FRB 20180727A"]
+    assert all(notice.is_test for notice in notices)
+    times = [notice.time_of_arrival for notice in notices]
+    assert times == sorted(time for time in times if time)
+    assert {dict(message.headers)["_test"] for message in records(kafka_broker.address, topic)} == {b"true"}
