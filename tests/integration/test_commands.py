@@ -150,6 +150,29 @@ def test_a_topic_that_the_broker_has_not_is_refused_at_once(system: System) -> N
     assert system.tocsin("replay", "--topic", "igwn.gwalerts", MOCK[0]).is_refused("igwn.gwalerts", "igwn.gwalert,")
 
 
+def test_a_notice_of_a_burst_goes_to_the_topic_of_its_observatory_as_a_test(system: System) -> None:
+    sent = {
+        "gcn.notices.chime.frb": SAMPLES / "gcn" / "chime-frb-detection.json",
+        "gcn.notices.dsa110.frb": SAMPLES / "gcn" / "dsa110-frb-detection.json",
+        "voevent.frb": SAMPLES / "voevent" / "FRB20180916B-detection.xml",
+    }
+    assert system.tocsin("replay", *sent.values()).code == 0
+    for topic, file in sent.items():
+        message = system.messages(topic)[-1]
+        assert message.value == file.read_bytes()
+        assert dict(message.headers)["_test"] == b"true"
+
+
+def test_a_catalogue_of_bursts_is_replayed_as_far_as_is_asked(system: System) -> None:
+    catalogue = SAMPLES / "frb" / "catalogue" / "chimefrbcat1.csv"
+    before = len(system.messages("gcn.notices.chime.frb"))
+    done = system.tocsin("replay", catalogue, "--limit", "3", "--rate", "100")
+    assert done.code == 0
+    names = ["FRB20180725A", "FRB20180727A", "FRB20180729A"]
+    assert [line.split(":")[0] for line in done.err.splitlines()] == names
+    assert len(system.messages("gcn.notices.chime.frb")) == before + 3
+
+
 # topics, tail
 
 

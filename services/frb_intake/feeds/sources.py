@@ -12,18 +12,22 @@ from shared.settings import Section
 
 OWN_SOURCE = "local"
 OWN_TOPICS = (CHIME_TOPIC, DSA_110_TOPIC, VOEVENT_TOPIC)
+GROUP = "tocsin-frb"
+# gw_listener may read the same broker with the same credential; one group would make each rebalance the other.
 
 
 class GcnSource(sources.GcnSource):
     """NASA GCN: the notices of CHIME and DSA-110, with a client id and secret from the GCN web site."""
 
     topics: tuple[str, ...] = (CHIME_TOPIC, DSA_110_TOPIC)
+    group_id: str = GROUP
 
 
 class KafkaSource(sources.KafkaSource):
     """Any other Kafka, with or without TLS and SASL; GCN's JSON or VOEvent, told by the bytes."""
 
     topics: tuple[str, ...] = OWN_TOPICS
+    group_id: str = GROUP
 
 
 class VoeventSource(Section):
