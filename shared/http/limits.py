@@ -4,11 +4,16 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from shared.http.problems import problem_response
+from shared.http.problems import PLAIN_DATA_HEADERS, problem_response
+
+GRACE_S = 10.0
+# A bad line may lose its first packets; only then does the rate count.
+MIN_BYTES_PER_S = 1000
+LINGER_S = 5.0
+# Closing while a client still sends makes its system throw our answer away.
 
 Refusal = Callable[[int, str, str, str], Response]
 """Given status, title, detail and path, returns the answer."""
@@ -21,12 +26,15 @@ class _RefusedError(Exception):
 class RequestLimits:
     """ASGI middleware: 413 for a body that is too large, 408 for one that does not arrive.
 
-    A body is counted as it comes, whatever its Content-Length says, and never collected here.
+    A body is counted as it comes, whatever its Content-Length says, and never collected here. An answer that is given
+    before the body was read is sent at once; the rest of the body is then thrown away, for a while.
 
     Parameters
     ----------
     body_timeout_s
-        From the first look at a body to its end, however it trickles.
+        Time spent on waiting for the body, all in all; what the application does with it meanwhile does not count.
+    grace_s, min_bytes_per_s
+        After the grace a body must have come at this rate.
     refuse
         Makes the answer; a problem by default.
     """
@@ -37,39 +45,36 @@ class RequestLimits:
         *,
         max_body_bytes: int,
         body_timeout_s: float,
+        grace_s: float = GRACE_S,
+        min_bytes_per_s: float = MIN_BYTES_PER_S,
         refuse: Refusal = problem_response,
     ) -> None:
         self._app = app
         self._max_body_bytes = max_body_bytes
         self._body_timeout_s = body_timeout_s
+        self._grace_s = grace_s
+        self._min_bytes_per_s = min_bytes_per_s
         self._refuse = refuse
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        length = Headers(scope=scope).get("content-length", "")
-        if length.isdecimal() and int(length) > self._max_body_bytes:
-            await self._answer(413, scope, receive, send)
-            return
-        seen, deadline, refusal, begun = 0, 0.0, 0, False
-        clock = asyncio.get_running_loop().time
+        announced_bytes = _announced_bytes(scope)
+        body = _Body(receive, is_announced=announced_bytes != 0)
+        refusal, begun = 0, False
 
         async def limited() -> Message:
-            nonlocal seen, deadline, refusal
-            deadline = deadline or clock() + self._body_timeout_s
+            nonlocal refusal
+            allowed_s = min(self._body_timeout_s, self._grace_s + body.seen_bytes / self._min_bytes_per_s)
             try:
-                async with asyncio.timeout_at(deadline):
-                    message = await receive()
+                message = await body.receive(allowed_s)
             except TimeoutError:
                 refusal = 408
                 raise _RefusedError from None
-            seen += len(message.get("body", b""))
-            if seen > self._max_body_bytes:
+            if body.seen_bytes > self._max_body_bytes:
                 refusal = 413
                 raise _RefusedError
-            if message["type"] == "http.request" and not message.get("more_body", False):
-                deadline = float("inf")  # what is awaited now is the client's leaving
             return message
 
         async def watched(message: Message) -> None:
@@ -77,22 +82,67 @@ class RequestLimits:
             if refusal and not begun:
                 return  # the framework's own words for an error that it does not know
             begun = True
-            await send(message)
+            await body.answer(message, send)
 
-        with contextlib.suppress(_RefusedError):
-            await self._app(scope, limited, watched)
+        if announced_bytes is not None and announced_bytes > self._max_body_bytes:
+            refusal = 413
+        else:
+            with contextlib.suppress(_RefusedError):
+                await self._app(scope, limited, watched)
         if refusal and not begun:
-            await self._answer(refusal, scope, receive, send)
+            title, detail = {
+                413: ("Content Too Large", f"at most {self._max_body_bytes} bytes are taken"),
+                408: ("Request Timeout", "the body did not arrive in time"),
+            }[refusal]
+            answer = self._refuse(refusal, title, detail, scope["path"])
+            answer.headers["Connection"] = "close"
+            await answer(scope, receive, lambda message: body.answer(message, send, linger=refusal == 413))
 
-    async def _answer(self, status: int, scope: Scope, receive: Receive, send: Send) -> None:
-        title, detail = {
-            413: ("Content Too Large", f"at most {self._max_body_bytes} bytes are taken"),
-            408: ("Request Timeout", f"the body took more than {self._body_timeout_s:g} s"),
-        }[status]
-        answer = self._refuse(status, title, detail, scope["path"])
-        # What is still on its way is not read.
-        answer.headers["Connection"] = "close"
-        await answer(scope, receive, send)
+
+class _Body:
+    """What has come of a body, and how long it was waited for."""
+
+    def __init__(self, receive: Receive, *, is_announced: bool) -> None:
+        self.seen_bytes = 0
+        self._receive = receive
+        self._is_announced = is_announced
+        self._waited_s = 0.0
+        self._ended = False
+
+    async def receive(self, allowed_s: float) -> Message:
+        """Return the next message, or raise TimeoutError when all waits together took longer than allowed."""
+        if self._ended:
+            return await self._receive()  # it is the client's leaving that is awaited now
+        clock = asyncio.get_running_loop().time
+        begun = clock()
+        async with asyncio.timeout_at(begun + allowed_s - self._waited_s):
+            message = await self._receive()
+        self._waited_s += clock() - begun
+        self.seen_bytes += len(message.get("body", b""))
+        self._ended = not message.get("more_body", False)
+        return message
+
+    async def answer(self, message: Message, send: Send, *, linger: bool = True) -> None:
+        """Send a part of the answer; let the body come to its end before the end of the answer."""
+        is_last = message["type"] == "http.response.body" and not message.get("more_body", False)
+        if linger and is_last and self._is_announced and not self._ended:
+            await send({**message, "more_body": True})
+            self._waited_s = 0.0
+            with contextlib.suppress(TimeoutError):
+                while not self._ended:
+                    await self.receive(LINGER_S)
+            message = {"type": "http.response.body"}
+        await send(message)
+
+
+def _announced_bytes(scope: Scope) -> float | None:
+    """Return the length of the body as the client has it; None when it comes in chunks."""
+    for name, value in scope["headers"]:
+        if name == b"transfer-encoding":
+            return None
+        if name == b"content-length" and value.isdigit():
+            return float(value)
+    return 0
 
 
 class SecurityHeaders:
@@ -100,6 +150,7 @@ class SecurityHeaders:
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
+        self._headers = [(name.lower().encode(), value.encode()) for name, value in PLAIN_DATA_HEADERS.items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -108,11 +159,9 @@ class SecurityHeaders:
 
         async def marked(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                headers["X-Content-Type-Options"] = "nosniff"
-                headers.setdefault("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
-                headers.setdefault("Cache-Control", "no-store")
-                headers.setdefault("Referrer-Policy", "no-referrer")
+                headers = list(message.get("headers", ()))
+                present = {name for name, _ in headers}
+                message["headers"] = headers + [header for header in self._headers if header[0] not in present]
             await send(message)
 
         await self._app(scope, receive, marked)
