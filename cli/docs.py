@@ -13,6 +13,7 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from cli.stack.paths import DIRECTORY_VARIABLE
+from services.frb_intake.feeds import sources as frb_sources
 from services.frb_intake.settings import FrbIntakeSettings
 from services.gw_listener.settings import GwListenerSettings
 from services.gw_listener.sources import GcnSource, KafkaSource, ScimmaSource
@@ -202,7 +203,10 @@ SETTINGS: Mapping[str, type[ServiceSettings]] = {
     "skymap_parser": SkymapParserSettings,
     "frb_intake": FrbIntakeSettings,
 }
-SOURCES: tuple[type[Section], ...] = (ScimmaSource, GcnSource, KafkaSource, FilesSource)
+SOURCES: Mapping[str, tuple[type[Section], ...]] = {
+    "gw_listener": (ScimmaSource, GcnSource, KafkaSource, FilesSource),
+    "frb_intake": (frb_sources.GcnSource, frb_sources.KafkaSource, FilesSource, frb_sources.VoeventSource),
+}
 ENVIRONMENT_PREFIX = str(ServiceSettings.model_config["env_prefix"])
 ENVIRONMENT_SEPARATOR = str(ServiceSettings.model_config["env_nested_delimiter"])
 
@@ -236,19 +240,20 @@ Inside a section an unknown name is an error.
             yield from _section(name, _model(field.annotation), heading=f"## {service}")
         if other := list(_other_defaults(settings)):
             yield f"\nOther defaults than every service's: {', '.join(other)}."
-    yield "\n## Sources of gw_listener\n"
-    yield "Each entry of `gw_listener.sources` has a `type` and the fields of that type."
-    for source in SOURCES:
-        kind = source.model_fields["type"].default
-        yield f"\n### type: {kind}\n\n{_first_line(source)}\n"
-        yield from _table(
-            ["field", "type", "default", "meaning"],
-            [
-                (f"`{name}`", _type_text(field.annotation), _default(field), _meaning(field))
-                for name, field in source.model_fields.items()
-                if name != "type"
-            ],
-        )
+    for service, sources in SOURCES.items():
+        yield f"\n## Sources of {service}\n"
+        yield f"Each entry of `{service}.sources` has a `type` and the fields of that type."
+        for source in sources:
+            kind = source.model_fields["type"].default
+            yield f"\n### type: {kind}\n\n{_first_line(source)}\n"
+            yield from _table(
+                ["field", "type", "default", "meaning"],
+                [
+                    (f"`{name}`", _type_text(field.annotation), _default(field), _meaning(field))
+                    for name, field in source.model_fields.items()
+                    if name != "type"
+                ],
+            )
 
 
 def _other_defaults(settings: type[ServiceSettings]) -> Iterator[str]:

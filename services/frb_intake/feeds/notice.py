@@ -18,7 +18,8 @@ CHIME = "CHIME"
 DSA_110 = "DSA-110"
 
 MAX_UNMAPPED_CHARACTERS = 4096
-# Of one value; longer ones (a sky map in base64) are in the raw notice.
+MAX_UNMAPPED_TOTAL_CHARACTERS = 64 * 1024
+# Of one value, and of all; what is longer (a sky map in base64) is in the raw notice.
 
 _TNS_NAME = re.compile(r"FRB ?(\d{8}[A-Za-z]{1,4})")
 
@@ -138,11 +139,12 @@ class FrbNotice:
 
 @dataclass(frozen=True)
 class ReceivedNotice:
-    """A notice as one source brought it, its bytes kept."""
+    """A notice as one source brought it, its bytes kept; `topic` is where it was, or would be on our own broker."""
 
     notice: FrbNotice
     raw: BlobRef
     source: str
+    topic: str
 
 
 @dataclass(frozen=True)
@@ -198,5 +200,12 @@ def tns_name(text: str | None) -> str | None:
 
 
 def kept(unmapped: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what of `unmapped` is short enough to travel with a burst."""
-    return {name: value for name, value in unmapped.items() if len(json.dumps(value)) <= MAX_UNMAPPED_CHARACTERS}
+    """Return what of `unmapped` is short enough to travel with a burst, as much as there is room for."""
+    found: dict[str, Any] = {}
+    room = MAX_UNMAPPED_TOTAL_CHARACTERS
+    for name, value in unmapped.items():
+        size = len(name) + len(json.dumps(value))
+        if size <= min(room, MAX_UNMAPPED_CHARACTERS):
+            found[name] = value
+            room -= size
+    return found

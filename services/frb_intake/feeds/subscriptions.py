@@ -112,7 +112,7 @@ class NoticeReceiver:
         notice = read_notice(message.value, topic=message.topic, marked_test=message.is_test)
         if notice is None:
             return None
-        return Received(notice.notice_id, ReceivedNotice(notice, raw, self._source))
+        return Received(notice.notice_id, ReceivedNotice(notice, raw, self._source, message.topic))
 
 
 class _Builder:

@@ -32,6 +32,11 @@ VOEVENT_TOPIC = "voevent.frb"
 MAX_PACKET_BYTES = 1024 * 1024
 # A packet of today has 7 kB.
 
+MAX_NAME_CHARACTERS = 256
+MAX_TEXT_CHARACTERS = 10_000
+MAX_CITATIONS = 16
+# CHIME's names have 90 characters; nobody cites more than a few packets.
+
 ERROR_RADIUS_LEVEL = 0.68
 # What `Error2Radius` holds; the standard does not say, errors of VOEvents are one standard deviation by convention.
 CHIME_LEVEL = 0.95
@@ -88,6 +93,7 @@ def read_voevent(data: bytes, *, marked_test: bool = False) -> FrbNotice | None:
     if etree.QName(root).localname != "VOEvent":
         raise InvalidInputError("packet", etree.QName(root).localname, "a VOEvent")
     ivorn, role = root.get("ivorn", "").strip(), root.get("role", "observation")
+    _bounded("ivorn", ivorn, MAX_NAME_CHARACTERS)
     params = _Params(root)
     kind, cites = _citations(root)
     if not _is_about_a_burst(kind, cites, has_dm="dm" in params, role=role):
@@ -113,7 +119,7 @@ def read_voevent(data: bytes, *, marked_test: bool = False) -> FrbNotice | None:
     reference_mhz = observation.centre_frequency_mhz if observation else None
     known_source = params.text("known_source_name")
     why = root.find("{*}Why")
-    name = _text(why, "{*}Name")
+    name = _bounded("Name", _text(why, "{*}Name") or "", MAX_NAME_CHARACTERS) or None
     has_importance = kind in (NoticeKind.DETECTION, NoticeKind.SUBSEQUENT)
     probability = _associated(why)
     time_inf = params.text("timestamp_utc_inf_freq")
@@ -164,7 +170,8 @@ class _Params:
     def text(self, name: str) -> str | None:
         """Return a parameter, None when it is absent."""
         self._asked.add(name)
-        return self._values.get(name)
+        value = self._values.get(name)
+        return None if value is None else _bounded(name, value, MAX_NAME_CHARACTERS)
 
     def number(self, name: str, *, low: float = 0.0) -> float | None:
         """Return a parameter as a number of at least `low`, None when it is absent."""
@@ -189,6 +196,10 @@ class _Params:
 
 def _citations(root: etree._Element) -> tuple[NoticeKind, tuple[str, ...]]:
     cited = [(event.get("cite", ""), _text(event)) for event in root.iterfind("{*}Citations/{*}EventIVORN")]
+    if len(cited) > MAX_CITATIONS:
+        raise InvalidInputError("Citations", f"{len(cited)} packets", f"at most {MAX_CITATIONS} packets")
+    for _, ivorn in cited:
+        _bounded("EventIVORN", ivorn or "", MAX_NAME_CHARACTERS)
     for cite, kind in _KINDS.items():
         ivorns = tuple(ivorn for how, ivorn in cited if how == cite and ivorn)
         if kind is NoticeKind.SUBSEQUENT:
@@ -324,7 +335,13 @@ def _associated(why: etree._Element | None) -> float | None:
 
 def _note(root: etree._Element, why: etree._Element | None) -> str | None:
     texts = (_text(why, "{*}Description"), _text(root, "{*}Citations/{*}Description"), _text(root, "{*}Description"))
-    return "\n".join(filter(None, texts)) or None
+    return _bounded("Description", "\n".join(filter(None, texts)), MAX_TEXT_CHARACTERS) or None
+
+
+def _bounded(name: str, text: str, characters: int) -> str:
+    if len(text) > characters:
+        raise InvalidInputError(name, text, f"at most {characters} characters")
+    return text
 
 
 def _number(name: str, text: str, *, low: float = 0.0, high: float = math.inf) -> float:

@@ -285,6 +285,10 @@ def test_a_packet_has_the_same_identity_however_it_is_written_down() -> None:
         (a_packet(why='<Why importance="2"/>'), "importance is 2; expected a number from 0 to 1"),
         (a_chime_packet(timestamp_utc_inf_freq="10:00"), "timestamp_utc_inf_freq is 10:00; expected an ISO 8601"),
         (b"<Transport/>", "packet is Transport; expected a VOEvent"),
+        (a_packet(ivorn=f"ivo://{'x' * 300}/FRB"), "ivorn is ivo://xxx"),
+        (a_packet(params=PARAMS | {"backend": "x" * 300}), "backend is xxx"),
+        (a_packet(why=f"<Why><Description>{'x' * 20_000}</Description></Why>"), "Description is xxx"),
+        (a_packet(cites={f"ivo://a/FRB{n}": "supersedes" for n in range(20)}), "Citations is 20 packets; expected at"),
     ],
 )
 def test_a_packet_that_breaks_its_contract_is_told_so(packet: bytes, complaint: str) -> None:
@@ -292,6 +296,15 @@ def test_a_packet_that_breaks_its_contract_is_told_so(packet: bytes, complaint: 
         read_voevent(packet)
 
     assert str(refusal.value).startswith(complaint)
+
+
+def test_what_is_not_known_is_kept_as_long_as_there_is_room() -> None:
+    many = {f"colour_{number}": "x" * 100 for number in range(5000)}
+
+    notice = read(a_packet(params=PARAMS | {"essay": "x" * 5000} | many))
+
+    assert "essay" not in notice.unmapped
+    assert 500 < len(notice.unmapped) < 600, "64 KiB of about 112 characters each"
 
 
 # What is hostile is refused, and costs nothing.
