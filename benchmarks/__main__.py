@@ -5,7 +5,7 @@ from importlib import import_module
 
 from benchmarks.report import HEAD, machine
 
-SUITES = ("skymap", "throughput", "latency", "memory")
+SUITES = ("skymap", "throughput", "latency", "memory", "intake", "listing")
 
 
 def main() -> None:
