@@ -65,7 +65,7 @@ async def test_a_notice_comes_with_its_bytes_its_source_and_its_identity(blobs: 
     received = await receive(blobs, a_message(NOTICE))
 
     assert received is not None
-    assert received.event.source == "trial"
+    assert (received.event.source, received.event.topic) == ("trial", CHIME_TOPIC)
     assert received.event_id == received.event.notice.notice_id
     assert blobs.get(received.event.raw) == NOTICE
     assert received.event.raw.media_type == "application/json"
