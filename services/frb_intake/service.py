@@ -12,7 +12,9 @@ from services.frb_intake.api.compat import compat_router
 from services.frb_intake.api.v1 import v1_router
 from services.frb_intake.checking import ImageChecker, complaints
 from services.frb_intake.domain import TransitionError, WithdrawnError
+from services.frb_intake.feeds.subscriptions import subscriptions
 from services.frb_intake.follow import Follower
+from services.frb_intake.handlers import FeedHandler
 from services.frb_intake.intake import Intake, KeyReusedError, NotYoursError, UnknownBurstError
 from services.frb_intake.pruning import Pruner
 from services.frb_intake.reading import BurstReader
@@ -21,6 +23,7 @@ from shared.events.blob import BlobRef
 from shared.http.limits import RequestLimits, SecurityHeaders
 from shared.http.problems import install_problem_handlers
 from shared.http.rate_limit import RateLimiter
+from shared.inbox.heartbeats import Heartbeats
 from shared.runner import Runtime, Service, ServiceDefinition
 
 VERIFICATIONS_PER_S = 2.0
@@ -46,6 +49,16 @@ def _build(settings: FrbIntakeSettings, runtime: Runtime) -> Service:
         public_reading=section.public_reading,
     )
 
+    heartbeats = Heartbeats(NAME)
+    notices = subscriptions(
+        section.sources,
+        own=settings.kafka if section.own_topics else None,
+        pool=runtime.pool,
+        blobs=runtime.blobs,
+        heartbeats=heartbeats,
+        handle=FeedHandler(observatory=section.observatory).on_notice,
+    )
+
     async def look_through(images: Sequence[BlobRef]) -> list[str | None]:
         return await runtime.background.run(complaints, settings.blobs, images)
 
@@ -64,6 +77,8 @@ def _build(settings: FrbIntakeSettings, runtime: Runtime) -> Service:
         app.add_middleware(SecurityHeaders)
 
     return Service(
+        subscriptions=notices,
+        sources=heartbeats.as_json,
         background=[
             ImageChecker(runtime.pool, complaints=look_through).run,
             Pruner(runtime.pool, staged_hours=section.staged_hours).run,

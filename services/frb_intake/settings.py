@@ -1,7 +1,9 @@
 """Settings of frb_intake."""
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from services.frb_intake.feeds.sources import OWN_SOURCE, FrbSource
+from shared.inbox.sources import require_different_names
 from shared.settings import DatabaseSettings, HttpSettings, Section, ServiceSettings
 
 NAME = "frb_intake"
@@ -24,6 +26,18 @@ class FrbIntakeSection(Section):
     staged_hours: float = Field(
         24.0, gt=0, description="How long an observation waits for its burst at the compatible door."
     )
+    sources: tuple[FrbSource, ...] = Field(
+        (), description="Where other observatories' notices come from, beside the project's own broker."
+    )
+    own_topics: bool = Field(
+        True, description="Also read the topics of notices on the project's own broker, where replays are published."
+    )
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> "FrbIntakeSection":
+        names = (source.name for source in self.sources)
+        require_different_names("frb_intake.sources.name", (*names, *[OWN_SOURCE] * self.own_topics))
+        return self
 
 
 class FrbIntakeSettings(ServiceSettings):

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from services.frb_intake.domain import summary, to_ellipse
 from services.frb_intake.models import ObservationIn
@@ -27,10 +28,13 @@ _SEARCHABLE = (
     "dec_deg",
     "nest29",
     "region",
+    "event_time",
     "time_of_arrival_inf",
     "summary",
     "record",
 )
+NOTICES = "frb_intake.notices"
+# In the inbox: the notices that were carried out, whichever source brought them.
 _CAST = {"region": "::text::int8multirange"}
 _ADDED = (
     "id",
@@ -41,7 +45,6 @@ _ADDED = (
     "digest",
     "is_test",
     "received_at",
-    "event_time",
     "observation_id",
     *_SEARCHABLE,
 )
@@ -153,12 +156,35 @@ class BurstStore:
         assert row is not None
         return row["id"], row["is_new"]
 
-    async def find_upstream(self, *, origin: str, origin_id: str) -> int | None:
-        """Return the id of the burst that another observatory calls `origin_id`."""
+    async def claim_notice(self, notice_id: UUID) -> bool:
+        """Return whether a notice comes for the first time. Until the commit no other notice is carried out.
+
+        The several notices of one burst may come through several sources at once, and either may be its first.
+        """
+        await self._work.fetch_row("SELECT pg_advisory_xact_lock(hashtextextended($1, 4))", NOTICES)
+        return bool(await self._work.claim(NOTICES, [notice_id]))
+
+    async def find_named(self, *, origin: str, is_test: bool, names: Sequence[str]) -> int | None:
+        """Return the id of the burst that another observatory calls by one of `names`; the first name counts most."""
         row = await self._work.fetch_row(
-            "SELECT id FROM bursts WHERE origin = $1 AND origin_id = $2", origin, origin_id
+            "SELECT burst_id FROM names WHERE origin = $1 AND is_test = $2 AND name = ANY($3)"
+            " ORDER BY array_position($3, name) LIMIT 1",
+            origin,
+            is_test,
+            list(names),
         )
-        return None if row is None else int(row["id"])
+        return None if row is None else int(row["burst_id"])
+
+    def add_names(self, burst_id: int, *, origin: str, is_test: bool, names: Sequence[str]) -> None:
+        """Remember what another observatory calls a burst; a name stays with the burst that had it first."""
+        for name in names:
+            self._work.write(
+                "INSERT INTO names (origin, is_test, name, burst_id) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
+                origin,
+                is_test,
+                name,
+                burst_id,
+            )
 
     async def next_id(self) -> int:
         """Return an id for a new burst."""
@@ -188,7 +214,6 @@ class BurstStore:
             "digest": digest,
             "is_test": record.is_test,
             "received_at": record.received_at,
-            "event_time": record.time_of_arrival or record.received_at,
             "observation_id": observation_id,
         }
         row = await self._work.fetch_row(
@@ -301,6 +326,7 @@ def _searchable(record: FrbEvent) -> dict[str, Any]:
         "dec_deg": place.dec_deg if place else None,
         "nest29": int(healpix.lonlat_to_nest29(place.ra_deg, place.dec_deg)) if place else None,
         "region": _multirange(record) if place else None,
+        "event_time": record.time_of_arrival or record.received_at,
         "time_of_arrival_inf": latest.time_of_arrival_inf if latest else None,
         "summary": json.dumps(summary(record)),
         "record": record.model_dump_json(),

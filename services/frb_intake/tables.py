@@ -4,6 +4,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
 from shared.db.tables import Timestamp, service_metadata
+from shared.inbox.files import files_table
 
 metadata = service_metadata("frb_intake")
 
@@ -114,7 +115,6 @@ bursts = sa.Table(
     sa.Column("summary", pg.JSON, nullable=False, comment="The line of lists and exports."),
     sa.Column("record", pg.JSON, nullable=False, comment="What last went out on frb.events."),
     sa.UniqueConstraint("submitted_by", "digest"),
-    sa.UniqueConstraint("origin", "origin_id"),
     sa.Index("ix_bursts_newest", sa.text("event_time DESC"), sa.text("id DESC")),
     sa.Index(None, "time_of_arrival_inf"),
     sa.Index(None, "dm_pc_cm3"),
@@ -135,6 +135,16 @@ bursts = sa.Table(
         for vote in ("confirm", "reject", "unsure")
     ),
     comment="One row per burst, with the figures of its latest measurement that people search by.",
+)
+
+names = sa.Table(
+    "names",
+    metadata,
+    sa.Column("origin", sa.Text, primary_key=True),
+    sa.Column("is_test", sa.Boolean, primary_key=True, comment="A drill about a burst is not about the real one."),
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("burst_id", sa.BigInteger, sa.ForeignKey(bursts.c.id), nullable=False),
+    comment="What other observatories call a burst: by these their later notices are known to be about it.",
 )
 
 measurements = sa.Table(
@@ -212,3 +222,5 @@ idempotency_keys = sa.Table(
     sa.Index(None, "created_at"),
     comment="Requests that their senders may repeat.",
 )
+
+files = files_table(metadata)

@@ -47,7 +47,7 @@ def new_burst(notice: FrbNotice, *, by: str, raw: BlobRef) -> NewBurst:
 
 
 def corrections(notice: FrbNotice, *, raw: BlobRef) -> dict[str, Any]:
-    """Return the fields of a record that a further notice puts right: what it says, and nothing of what it leaves out."""
+    """Return the fields of a record that a further notice puts right, none for what it leaves out."""
     said = {name: value for name in _FACTS if (value := getattr(notice, name)) is not None}
     repeats = {"repeater": True} if _repeats(notice) else {}
     source = {"repeater_of": source} if (source := _source(notice)) else {}
