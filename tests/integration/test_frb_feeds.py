@@ -1,10 +1,13 @@
 """Notices from a VOEvent broker, a Kafka and a folder reach the handler, whatever becomes of the connection."""
 
 import asyncio
+import json
 import shutil
-from collections.abc import AsyncIterator, Callable
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,7 @@ from shared.blobs.store import FolderBlobs
 from shared.db.tables import service_metadata
 from shared.db.unit_of_work import UnitOfWork
 from shared.errors import TransientError
+from shared.events.frb import FrbEvent, FrbStatus
 from shared.inbox import feed as feed_module
 from shared.inbox.dead_letters import DeadLetterOffice
 from shared.inbox.feed import FeedLoop
@@ -34,11 +38,13 @@ from shared.inbox.state import ConsumerState
 from shared.kafka.consumer import ConsumerLoop, consumer_config
 from shared.kafka.message import Message
 from shared.kafka.producer import EventProducer
+from shared.schema.codec import decode
 from shared.settings import ConsumerSettings, DatabaseSettings, KafkaSettings
 from shared.testing.vtp import VtpBroker, standing_broker
 from tests.support.data import SAMPLES
 from tests.support.database import SCHEMA, open_pool
-from tests.support.runtime import a_topic, records, send, soon
+from tests.support.frb_intake import EVENTS, IntakeUnderTest, running_intake
+from tests.support.runtime import a_topic, eventually, records, send, soon
 from tests.support.voevents import STANDARD_IVORN, a_packet
 
 GCN = SAMPLES / "gcn"
@@ -411,3 +417,144 @@ async def test_a_replayed_catalogue_is_read_as_test_traffic_in_the_order_of_arri
     times = [notice.time_of_arrival for notice in notices]
     assert times == sorted(time for time in times if time)
     assert {dict(message.headers)["_test"] for message in records(kafka_broker.address, topic)} == {b"true"}
+
+
+# --- the service, from end to end
+
+
+@pytest.fixture(scope="module")
+def intake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[IntakeUnderTest]:
+    with running_intake(tmp_path_factory.mktemp("intake")) as running:
+        yield running
+
+
+def a_history(mission: str, name: str) -> list[bytes]:
+    """The official examples of all four types, about a burst that no other test has."""
+    files = (GCN / f"{mission}-frb-{stage}.json" for stage in ("detection", "subsequent", "update", "retraction"))
+    return [json.dumps(json.loads(file.read_text()) | {"id": name}).encode() for file in files]
+
+
+def bursts_called(intake: IntakeUnderTest, *names: str) -> list[FrbEvent]:
+    """What is stored of the bursts that their origins call so."""
+    rows = intake.system.rows(
+        "SELECT record::text FROM frb_intake.bursts WHERE origin_id = ANY($1) ORDER BY id", list(names)
+    )
+    return [FrbEvent.model_validate_json(row["record"]) for row in rows]
+
+
+def told_of(intake: IntakeUnderTest, burst: FrbEvent) -> list[FrbEvent]:
+    """What went out about a burst, in order, up to its present revision."""
+
+    def look() -> list[FrbEvent]:
+        found = [decode(message.value, FrbEvent) for message, _ in intake.system.records("frb.events")]
+        told = [record for record in found if record.frb_id == burst.frb_id]
+        return told if len(told) >= burst.revision else []
+
+    return eventually(look)
+
+
+def raw_bytes(intake: IntakeUnderTest, record: FrbEvent) -> bytes:
+    assert record.raw is not None
+    return FolderBlobs(Path(intake.system.environment["TOCSIN_BLOBS__URL"]), max_bytes=10**8).get(record.raw)
+
+
+def is_withdrawn(intake: IntakeUnderTest, *names: str) -> bool:
+    return any(burst.status is FrbStatus.WITHDRAWN for burst in bursts_called(intake, *names))
+
+
+def test_a_burst_from_detection_to_retraction_is_one_however_often_it_is_told(intake: IntakeUnderTest) -> None:
+    name = uuid.uuid4().hex
+    history = a_history("dsa110", name)
+    doubled = [notice for notice in history for _ in range(2)]
+    send(intake.system.broker.address, "gcn.notices.dsa110.frb", *doubled, history[0])
+
+    eventually(lambda: is_withdrawn(intake, name))
+    (burst,) = bursts_called(intake, name)
+    told = told_of(intake, burst)
+    assert [record.revision for record in told] == [1, 2, 3, 4]
+    assert [record.status for record in told] == [*[FrbStatus.CANDIDATE] * 3, FrbStatus.WITHDRAWN]
+    assert [raw_bytes(intake, record) for record in told] == history
+    assert (burst.origin, burst.repeater, burst.repeater_of) == ("DSA-110", True, "FRB 20231013B")
+    assert burst.latest is not None
+    assert (burst.latest.dm_pc_cm3, burst.latest.width_ms) == (279.422607421875, 1)
+    answer = intake.client(None).get(f"{EVENTS}/{burst.frb_id}")
+    assert answer.json()["status"].lower() == "withdrawn"
+
+
+def test_another_burst_of_a_known_source_is_a_burst_of_its_own(intake: IntakeUnderTest) -> None:
+    name, other = uuid.uuid4().hex, uuid.uuid4().hex
+    first, _, update, retraction = a_history("chime", name)
+    second = a_history("chime", other)[1]
+    send(intake.system.broker.address, "gcn.notices.chime.frb", first, second, update, retraction)
+
+    eventually(lambda: is_withdrawn(intake, name))
+    taken_back, standing = bursts_called(intake, name, other)
+    assert (taken_back.status, standing.status) == (FrbStatus.WITHDRAWN, FrbStatus.CANDIDATE)
+    assert (taken_back.repeater, standing.repeater) == (False, True)
+    assert standing.reference_frequency_mhz == 400
+    assert standing.latest is not None
+    assert standing.latest.time_of_arrival_inf == datetime(2024, 9, 18, 7, 19, 3, 518831, UTC)
+    assert standing.latest.localisation is not None
+    assert standing.latest.localisation.confidence_level == 0.9
+
+
+def test_a_drill_does_not_touch_the_burst_that_it_is_about(intake: IntakeUnderTest) -> None:
+    name = uuid.uuid4().hex
+    detection, *_, retraction = a_history("dsa110", name)
+    marked = [("_test", b"true")]
+    # The drill begins before the burst: its detection must not make the real one known.
+    send(
+        intake.system.broker.address,
+        "gcn.notices.dsa110.frb",
+        (None, detection, marked),
+        detection,
+        (None, retraction, marked),
+    )
+
+    eventually(lambda: is_withdrawn(intake, name))
+    drill, real = bursts_called(intake, name)
+    assert (drill.is_test, drill.status) == (True, FrbStatus.WITHDRAWN)
+    assert (real.is_test, real.status) == (False, FrbStatus.CANDIDATE)
+
+
+async def test_packets_of_a_broker_become_bursts_and_are_acknowledged(intake: IntakeUnderTest) -> None:
+    names = ["FRB20180916B-detection", "FRB20181019A-subsequent", "FRB20180916B-update", "FRB20180916B-retraction"]
+    packets = [(SAMPLES / "voevent" / f"{name}.xml").read_bytes() for name in names]
+    async with standing_broker() as broker:
+        source = {"type": "voevent", "host": "127.0.0.1", "port": broker.port}
+        service = intake.system.start("frb_intake", TOCSIN_FRB_INTAKE__SOURCES=json.dumps([source]))
+        await connected(broker)
+        for packet in (*packets, packets[0]):
+            await broker.send(packet)
+        await soon(lambda: len(broker.acknowledged) == 5)
+        await asyncio.to_thread(service.stop)
+
+    ivorn = "ivo://samples.tocsin/chime#FRB"
+    taken_back, standing = await asyncio.to_thread(bursts_called, intake, f"{ivorn}1809161015", f"{ivorn}1810190813")
+    assert (taken_back.status, standing.status) == (FrbStatus.WITHDRAWN, FrbStatus.CANDIDATE)
+    assert (taken_back.is_test, standing.is_test, standing.repeater) == (True, True, True)
+    assert taken_back.latest is not None
+    assert (taken_back.latest.number, taken_back.latest.redshift) == (2, 0.0337)
+    assert taken_back.latest.time_of_arrival_inf is not None
+    # The catalogue's own time at infinite frequency, MJD 58377.4272080846, to the last digit that a packet holds.
+    expected = datetime(2018, 9, 16, 10, 15, 10, 778509, UTC)
+    assert abs(taken_back.latest.time_of_arrival_inf - expected) < timedelta(milliseconds=1)
+
+
+async def test_a_packet_that_two_brokers_relay_is_one_burst_and_both_hear_that_it_arrived(
+    intake: IntakeUnderTest,
+) -> None:
+    ivorn = f"ivo://net.relayed/dish#FRB-{uuid.uuid4().hex}"
+    async with standing_broker() as one, standing_broker() as other:
+        sources = [
+            {"type": "voevent", "name": f"broker-{broker.port}", "host": "127.0.0.1", "port": broker.port}
+            for broker in (one, other)
+        ]
+        service = intake.system.start("frb_intake", TOCSIN_FRB_INTAKE__SOURCES=json.dumps(sources))
+        for broker in (one, other):
+            await connected(broker)
+            await broker.send(a_packet(ivorn=ivorn))
+        await soon(lambda: one.acknowledged and other.acknowledged)
+        await asyncio.to_thread(service.stop)
+
+    assert len(await asyncio.to_thread(bursts_called, intake, ivorn)) == 1
