@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -87,7 +88,8 @@ class RequestLimits:
         if announced_bytes is not None and announced_bytes > self._max_body_bytes:
             refusal = 413
         else:
-            with contextlib.suppress(_RefusedError):
+            # That a client left is no error of ours.
+            with contextlib.suppress(_RefusedError, ClientDisconnect):
                 await self._app(scope, limited, watched)
         if refusal and not begun:
             title, detail = {
