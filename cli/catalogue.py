@@ -29,6 +29,8 @@ _DAY_US = 86_400_000_000
 _MJD_EPOCH = datetime(1858, 11, 17, tzinfo=UTC)
 ONE_SIGMA = 0.68
 
+MAX_HEADER_BYTES = 4096
+
 _NOTHING = "-9999"
 
 
@@ -42,7 +44,7 @@ class CatalogueBurst:
 
 def is_catalogue(data: bytes) -> bool:
     """Whether a file is the catalogue, by the columns that its first line names."""
-    first = data.partition(b"\n")[0].decode(errors="replace").strip()
+    first = data[:MAX_HEADER_BYTES].partition(b"\n")[0].decode(errors="replace").strip()
     return set(first.split(",")) >= COLUMNS
 
 
