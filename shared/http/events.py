@@ -1,13 +1,13 @@
 """Server-sent events (WHATWG HTML, section 9.2): a text stream that browsers follow and resume by themselves."""
 
 import asyncio
-import re
 from collections.abc import AsyncIterator, Mapping
 from typing import Generic, TypeVar
 
 from fastapi.responses import StreamingResponse
+from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 
-HEARTBEAT = b": still here\n\n"
+HEARTBEAT = KEEPALIVE_COMMENT
 HEADERS: Mapping[str, str] = {
     "Cache-Control": "no-store",
     "X-Accel-Buffering": "no",  # proxies that collect answers would hold events back
@@ -17,16 +17,13 @@ Item = TypeVar("Item")
 
 
 def encode_event(*, event_id: str, event: str, data: str) -> bytes:
-    """Return one event as it goes over the wire; line breaks in `data` survive."""
-    lines = [f"id: {_one_line(event_id)}", f"event: {_one_line(event)}"]
-    # Only these end a line for a browser; Python knows more, which JSON may hold.
-    lines += [f"data: {line}" for line in re.split("\r\n|\r|\n", data)]
-    return ("\n".join(lines) + "\n\n").encode()
+    """Return one event as it goes over the wire; line breaks in `data` survive as line feeds."""
+    return format_sse_event(id=_one_line(event_id), event=_one_line(event), data_str=data)
 
 
 def encode_place(event_id: str) -> bytes:
     """Return what tells a follower its place before anything happens."""
-    return f"id: {_one_line(event_id)}\n\n".encode()
+    return format_sse_event(id=_one_line(event_id))
 
 
 def _one_line(text: str) -> str:
@@ -36,7 +33,7 @@ def _one_line(text: str) -> str:
 
 def event_stream(chunks: AsyncIterator[bytes]) -> StreamingResponse:
     """Return the answer that sends `chunks` as they come."""
-    return StreamingResponse(chunks, media_type="text/event-stream", headers=dict(HEADERS))
+    return StreamingResponse(chunks, media_type="text/event-stream", headers=HEADERS)
 
 
 class Broadcast(Generic[Item]):

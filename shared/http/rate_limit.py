@@ -4,6 +4,9 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 
+_WHOLE = 1 - 1e-9
+# A caller that waited as long as it was told has earned its token, whatever rounding says.
+
 
 class RateLimiter:
     """Token buckets.
@@ -37,7 +40,7 @@ class RateLimiter:
         now = self._clock()
         tokens, at = self._buckets.pop(key, (float(self._burst), now))
         tokens = min(self._burst, tokens + (now - at) * self._rate_per_s)
-        wait_s = 0.0 if tokens >= 1 else (1 - tokens) / self._rate_per_s
+        wait_s = 0.0 if tokens >= _WHOLE else (1 - tokens) / self._rate_per_s
         self._buckets[key] = (tokens - 1 if wait_s == 0 else tokens, now)
         while len(self._buckets) > self._max_keys:
             self._buckets.popitem(last=False)
