@@ -101,7 +101,8 @@ class PatientProtocol(HttpToolsProtocol):
     def _await_taking(self) -> None:
         """Watch over what was written; a closed transport, too, still waits for its client to take the rest."""
         self._untaken_bytes = self.transport.get_write_buffer_size()
-        self._taking.start()
+        if self._untaken_bytes:
+            self._taking.start()
 
     def _on_nothing_taken(self) -> None:
         if self.transport.get_write_buffer_size() < self._untaken_bytes:
