@@ -1,11 +1,16 @@
 """uvicorn's HTTP/1.1 with an end to all waiting for a client."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import ClassVar
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+_log = logging.getLogger("uvicorn.error.requests")
+_log.setLevel(logging.ERROR)
+# What a client did wrong it is told itself; a line for each would let anybody fill the disk.
 
 
 class PatientProtocol(HttpToolsProtocol):
@@ -31,6 +36,7 @@ class PatientProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
+        self.logger = _log
         self._head = _Timer(self.loop, self.head_timeout_s, self._on_head_overdue)
         self._taking = _Timer(self.loop, self.write_timeout_s, self._on_nothing_taken)
         self._head.start()

@@ -238,10 +238,15 @@ def test_what_is_refused_for_its_head_is_told_so(trial: Trial) -> None:
         assert answer_on(connection)[0] == 431
 
 
-def test_what_is_no_http_is_refused(trial: Trial) -> None:
-    with trial.connect() as connection:
-        connection.sendall(b"\x16\x03\x01\x02\x00\x01")
-        assert answer_on(connection)[0] == 400
+def test_what_is_no_http_is_refused_and_fills_no_log(trial: Trial, caplog: pytest.LogCaptureFixture) -> None:
+    for request, status in (
+        (b"\x16\x03\x01\x02\x00\x01", 400),
+        (head("GET", "/ok", connection="upgrade", upgrade="websocket"), 200),
+    ):
+        with trial.connect() as connection:
+            connection.sendall(request)
+            assert answer_on(connection)[0] == status
+    assert not caplog.records
 
 
 @pytest.mark.parametrize("path", ["/body", "/form", "/model"])
