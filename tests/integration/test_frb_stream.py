@@ -3,6 +3,7 @@
 import itertools
 import json
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,9 +15,10 @@ import httpx
 import pytest
 
 from tests.support.frb_intake import EVENTS, IntakeUnderTest, a_burst, running_intake
+from tests.support.runtime import DEADLINE_S
 
 STREAM = "/api/v1/stream"
-WRITERS, CHANGES_OF_EACH = 6, 25
+WRITERS, CHANGES_OF_EACH = 8, 25
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,9 @@ def following(intake: IntakeUnderTest, place: str | None = None) -> Iterator[tup
 def _blocks(lines: Iterator[str]) -> Iterator[dict[str, str]]:
     """The fields between blank lines; a line that begins with a colon is a comment."""
     block: dict[str, str] = {}
+    end = time.monotonic() + DEADLINE_S
     for line in lines:
+        assert time.monotonic() < end, "what was waited for did not come"
         if line == "" and block:
             yield block
             block = {}
@@ -124,7 +128,7 @@ def test_nothing_is_missed_or_told_twice_by_who_comes_and_goes_while_many_write(
     def write(client: httpx.Client) -> None:
         mine = submitted(client)
         for number in range(1, CHANGES_OF_EACH):
-            burst_id = (mine, shared)[number % 2]
+            burst_id = mine if number % 4 == 0 else shared
             rating = ("confirm", "reject", "unsure")[number % 3]
             client.post(f"{EVENTS}/{burst_id}/ratings", json={"rating": rating}).raise_for_status()
 
@@ -143,7 +147,7 @@ def test_nothing_is_missed_or_told_twice_by_who_comes_and_goes_while_many_write(
         while len(in_parts) < count:
             place = in_parts[-1].place if in_parts else start
             with following(intake, place) as (_, events):
-                in_parts.extend(itertools.islice(events, min(7, count - len(in_parts))))
+                in_parts.extend(itertools.islice(events, min(11, count - len(in_parts))))
         for finished in writing:
             finished.result()
     staying.join(30)
