@@ -1,6 +1,6 @@
 """What becomes of a notice: a new burst, a further measurement or correction of a known one, a withdrawal."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,6 +13,8 @@ from services.frb_intake.intake import announce
 from services.frb_intake.store import BurstStore
 from shared.db.unit_of_work import UnitOfWork
 from shared.events.frb import FrbEvent, FrbMeasurement, FrbStatus
+
+_DETECTIONS = {NoticeKind.DETECTION, NoticeKind.SUBSEQUENT}
 
 log = structlog.get_logger(__name__)
 
@@ -80,17 +82,25 @@ async def _changed(received: ReceivedNotice, store: BurstStore, burst: FrbEvent,
     notice, by = received.notice, received.topic
     if burst.status is FrbStatus.WITHDRAWN:
         return domain.with_correction(burst, by=by, now=now, raw=received.raw)
-    facts = bursts.corrections(notice, raw=received.raw)
     if notice.kind is NoticeKind.RETRACTION:
         told = burst.model_copy(update={"raw": received.raw})
         return domain.with_status(told, FrbStatus.WITHDRAWN, reason=_reason(notice), by=by, now=now)
-    measured = bursts.measured_anew(notice, burst)
+    if _is_late(notice, await store.notices_of(burst.frb_id)):
+        facts, measured = bursts.late_corrections(notice, burst, raw=received.raw), bursts.measured_late(notice, burst)
+    else:
+        facts, measured = bursts.corrections(notice, raw=received.raw), bursts.measured_anew(notice, burst)
     if measured is not None:
         changed = domain.with_measurement(burst.model_copy(update=facts), measured, by=by, now=now)
         assert changed.latest is not None
         if await _add_measurement(store, changed, changed.latest, notice):
             return changed
     return domain.with_correction(burst, by=by, now=now, **facts)
+
+
+def _is_late(notice: FrbNotice, before: Collection[str]) -> bool:
+    """Whether a notice tells of a detection that updates came before: one source was away while another was not."""
+    first = {NoticeKind.DETECTION} if NoticeKind.DETECTION.lower() in before else _DETECTIONS
+    return notice.kind in first and NoticeKind.UPDATE.lower() in before
 
 
 async def _add_measurement(store: BurstStore, burst: FrbEvent, measurement: FrbMeasurement, notice: FrbNotice) -> bool:

@@ -186,6 +186,13 @@ class BurstStore:
                 burst_id,
             )
 
+    async def notices_of(self, burst_id: int) -> set[str]:
+        """Return which kinds of notices a burst has had."""
+        rows = await self._work.fetch(
+            "SELECT DISTINCT detail->>'notice' AS kind FROM changes WHERE burst_id = $1", burst_id
+        )
+        return {row["kind"] for row in rows if row["kind"]}
+
     async def next_id(self) -> int:
         """Return an id for a new burst."""
         row = await self._work.fetch_row("SELECT nextval('burst_ids') AS id")

@@ -101,3 +101,30 @@ async def test_a_refused_notice_leaves_nothing_behind_and_may_come_again(pool: a
     assert await pool.fetchval("SELECT count(*) FROM inbox") == 0
     await carry_out(pool, brought("detection"))
     assert await pool.fetchval("SELECT count(*) FROM bursts") == 1
+
+
+async def test_a_detection_that_comes_after_an_update_fills_in_what_is_missing_and_undoes_nothing(
+    pool: asyncpg.Pool,
+) -> None:
+    update = brought("update", dm=221.2, dm_error=0.4, update_message="By a person.")
+    await carry_out(pool, update, brought("detection"), brought("detection", description="Once more.", snr=5.0))
+
+    found = [json.loads(row["record"]) for row in await pool.fetch("SELECT record FROM changes ORDER BY revision")]
+    assert [record["change"] for record in found] == ["CREATED", "MEASURED", "CORRECTED"]
+    for record in found[1:]:
+        assert (record["latest"]["dm_pc_cm3"], record["latest"]["dm_err_pc_cm3"]) == (221.2, 0.4)
+        assert record["latest"]["snr"] == 12.698559761047363
+        assert record["latest"]["localisation"]["ra_deg"] == 346.77850859547
+        assert "By a person." in record["note"]
+        assert record["importance"] == 0.9871308604784662
+    # Not the detection's time at infinite frequency: that belongs to its dispersion measure.
+    assert found[2]["latest"]["time_of_arrival_inf"].startswith("2024-09-18T07:19:05.0")
+
+
+async def test_another_detection_of_a_burst_measures_it_also_after_an_update(pool: asyncpg.Pool) -> None:
+    """DSA-110 gives a subsequent notice the burst's own name."""
+    stages = [brought("detection"), brought("update"), brought("subsequent", id="427325191", snr=20.0)]
+    await carry_out(pool, *stages)
+
+    record = json.loads(await pool.fetchval("SELECT record FROM bursts"))
+    assert (record["change"], record["latest"]["snr"], record["repeater"]) == ("MEASURED", 20.0, True)

@@ -11,7 +11,7 @@ from shared.sky.localisation import Ellipse
 
 ONE_SIGMA = 0.68
 
-_GIVEN_TOGETHER = (
+_GIVEN_TOGETHER: tuple[tuple[str, ...], ...] = (
     ("dm_pc_cm3", "dm_err_pc_cm3"),
     ("snr",),
     ("width_ms",),
@@ -54,6 +54,12 @@ def corrections(notice: FrbNotice, *, raw: BlobRef) -> dict[str, Any]:
     return {**said, **repeats, **source, "raw": raw}
 
 
+def late_corrections(notice: FrbNotice, burst: FrbEvent, *, raw: BlobRef) -> dict[str, Any]:
+    """Return the fields of a record that a notice older than what is known fills in."""
+    unknown = {name for name in (*_FACTS, "repeater_of") if getattr(burst, name) is None} | {"repeater", "raw"}
+    return {name: value for name, value in corrections(notice, raw=raw).items() if name in unknown}
+
+
 def measured(notice: FrbNotice) -> Measured | None:
     """Return what a notice measures, None when that is nothing."""
     if notice.measurement is None and notice.time_of_arrival_inf is None:
@@ -81,6 +87,25 @@ def measured_anew(notice: FrbNotice, burst: FrbEvent) -> Measured | None:
     if burst.latest is None or (said is None and not is_other_time):
         return said
     return _completed(said or Measured(pipeline="", pipeline_version=""), burst.latest, is_other_time=is_other_time)
+
+
+def measured_late(notice: FrbNotice, burst: FrbEvent) -> Measured | None:
+    """Return the measurement of a burst after a notice older than what is known, None when it fills no gap."""
+    said = measured(notice)
+    if said is None or burst.latest is None:
+        return said
+    known = _completed(Measured(pipeline="", pipeline_version=""), burst.latest, is_other_time=False)
+    together = (*_GIVEN_TOGETHER, ("ellipse",), ("dm_mw_ism_pc_cm3", "dm_mw_ism_model"))
+    if known.dm_pc_cm3 is None:
+        # Else the time belongs to a dispersion measure that has been corrected.
+        together = (*together, ("time_of_arrival_inf", "time_of_arrival_inf_err_s"))
+    gaps = {
+        name: getattr(said, name)
+        for names in together
+        if getattr(known, names[0]) is None and getattr(said, names[0]) is not None
+        for name in names
+    }
+    return replace(known, **gaps) if gaps else None
 
 
 def as_submitted(notice: FrbNotice) -> dict[str, Any]:
