@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -133,24 +132,24 @@ def test_nothing_is_missed_or_told_twice_by_who_comes_and_goes_while_many_write(
             client.post(f"{EVENTS}/{burst_id}/ratings", json={"rating": rating}).raise_for_status()
 
     count = 1 + WRITERS * CHANGES_OF_EACH
-    wholly: list[Told] = []
-
-    def stay() -> None:
-        with following(intake, start) as (_, events):
-            wholly.extend(itertools.islice(events, count))
-
-    staying = threading.Thread(target=stay, daemon=True)
-    staying.start()
     in_parts: list[Told] = []
-    with ThreadPoolExecutor(WRITERS) as pool:
-        writing = [pool.submit(write, client) for client in writers]
+
+    def stay() -> list[Told]:
+        with following(intake, start) as (_, events):
+            return list(itertools.islice(events, count))
+
+    def come_and_go() -> None:
         while len(in_parts) < count:
             place = in_parts[-1].place if in_parts else start
             with following(intake, place) as (_, events):
                 in_parts.extend(itertools.islice(events, min(11, count - len(in_parts))))
-        for finished in writing:
-            finished.result()
-    staying.join(30)
+
+    with ThreadPoolExecutor(WRITERS + 2) as pool:
+        staying, coming = pool.submit(stay), pool.submit(come_and_go)
+        for writing in [pool.submit(write, client) for client in writers]:
+            writing.result()
+        coming.result()
+        wholly = staying.result()
 
     assert [event.what for event in wholly] == [event.what for event in in_parts]
     assert [event.place for event in wholly] == [event.place for event in in_parts]
