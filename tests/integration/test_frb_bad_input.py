@@ -165,6 +165,8 @@ OLD: dict[str, Bad] = {
     "cut-json": old_body(FIRST, JSON, b'{"gain": 3', 400, "JSON parse error"),
     "nan-in-json": old_body(FIRST, JSON, b'{"gain": NaN}', 400, "nan .*finite"),
     "no-utf-8-in-json": old_body(FIRST, JSON, b'{"gain": "\xff"}', 400, "JSON parse error"),
+    "lone-surrogate-in-json": old_body(FIRST, JSON, b'{"gain": "\\ud800"}', 400, "JSON parse error"),
+    "lone-surrogate-as-key": old_body(THIRD, JSON, b'{"\\ud800": 1}', 400, "JSON parse error"),
     "form-without-boundary": old_body(SECOND, "multipart/form-data", b"--x\r\n", 400, "boundary"),
     "form-that-is-none": old_body(SECOND, "multipart/form-data; boundary=x", b"hello", 400, "."),
     "thousand-fields": old_body(FIRST, URLENCODED, b"&".join([b"a=1"] * 1000), 400, "fields"),
@@ -433,6 +435,13 @@ def test_a_body_that_trickles_is_given_up(known: Known, path: str) -> None:
     assert BODY_TIMEOUT_S <= time.monotonic() - began < 2 * BODY_TIMEOUT_S
     assert "time" in answer.json()["detail"]
     assert known.kept() == before
+
+
+@pytest.mark.parametrize("name", ["%E2%82%AC", "%0d%0aX-Evil:%201", "%00", "..%2fsearch"])
+def test_the_old_addresses_of_images_lead_to_images_alone(known: Known, name: str) -> None:
+    answer = known.script.ask("GET", f"/media/candidates/{known.burst_id}/{name}/a.png")
+    assert answer.status in (400, 404), answer.body[:500]
+    assert "x-evil" not in answer.headers
 
 
 def test_it_is_well_after_all_of_this(known: Known) -> None:

@@ -3,7 +3,9 @@
 import json
 import re
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from threading import Barrier
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
@@ -175,6 +177,24 @@ class TestFirst:
         assert len(intake.system.rows("SELECT FROM frb_intake.measurements WHERE burst_id = $1", burst_id)) == 1
         assert len(intake.system.rows("SELECT FROM frb_intake.images WHERE burst_id = $1", burst_id)) == 3
         assert len(intake.system.rows("SELECT FROM frb_intake.changes WHERE burst_id = $1", burst_id)) == 2
+
+    def test_the_same_sequence_from_many_at_once_is_one_burst(self, intake: IntakeUnderTest) -> None:
+        user, at_once = intake.add_user("submit"), 8
+        scripts, together = [intake.script(user) for _ in range(at_once)], Barrier(at_once)
+
+        def upload(script: UpstreamClient) -> int:
+            together.wait()
+            return script.first(OBSERVATION, RADIO, example_images())
+
+        with ThreadPoolExecutor(at_once) as pool:
+            (burst_id,) = set(pool.map(upload, scripts))
+
+        (row,) = intake.system.rows("SELECT id FROM frb_intake.bursts WHERE submitted_by = $1", user)
+        assert row["id"] == burst_id
+        eventually(lambda: len(intake.records_of(burst_id)) >= 2, "both records")
+        eventually(lambda: not intake.system.rows("SELECT FROM frb_intake.outbox"), "an empty outbox")
+        assert [record["change"] for record in intake.records_of(burst_id)] == ["CREATED", "MEASURED"]
+        assert len(intake.system.rows("SELECT FROM frb_intake.images WHERE burst_id = $1", burst_id)) == len(IMAGES)
 
     def test_the_records_say_what_was_sent(self, intake: IntakeUnderTest, script: UpstreamClient) -> None:
         burst_id = script.first(OBSERVATION, RADIO, example_images())
