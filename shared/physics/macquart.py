@@ -1,6 +1,7 @@
 """Distance from dispersion: the Macquart relation between redshift and what the cosmic web adds.
 
-Macquart et al. 2020, Nature 581, 391: the mean and the scatter of the cosmic part. The host's part is a log-normal.
+Macquart et al. 2020, Nature 581, 391 (arXiv:2005.13161): the mean and the scatter of the cosmic part, and a log-normal
+part of the host. What was chosen and why is in docs/decisions/0016.
 """
 
 from dataclasses import dataclass
@@ -14,25 +15,31 @@ from shared.errors import InvalidInputError
 FloatArray = NDArray[np.float64]
 
 BARYON_FRACTION_DIFFUSE = 0.84
-# Of all baryons, in diffuse ionised gas, at low redshift (Macquart et al. 2020, methods).
+# Of all baryons, in diffuse ionised gas, at low redshift; taken as constant.
 ELECTRONS_PER_BARYON = 7 / 8
 # Fully ionised hydrogen and helium, 3:1 by mass.
-FEEDBACK = 0.32
-# F of sigma_DM = F z^-0.5 (Macquart et al. 2020: 0.04 to 0.9 allowed, 0.32 their fiducial).
+FEEDBACK = 0.31
+# F of the scatter F z^-0.5. This and the two numbers of the host are the medians of one fit: Macquart et al. 2020.
+HOST_MEDIAN_PC_CM3 = 68.2
+HOST_SIGMA_LN = 0.88
+# In the host's own frame; at the observer it is smaller by 1 + z.
 ALPHA = BETA = 3.0
 # Slopes of the density profile of haloes (Macquart et al. 2020, equation 4).
-HOST_MEDIAN_PC_CM3 = 66.0
-HOST_SIGMA_LN = 0.42 * np.log(10)
-# The host's part in its own frame: log-normal with the median exp(mu) = 66 and sigma_host of 0.42 dex
-# (Macquart et al. 2020, table of parameters: 100 -100 +50 and others; stated in docs/decisions/0016).
+MILKY_WAY_ERROR_PC_CM3 = 30.0
+# What the Milky Way's part may be wrong by: the width of the range that Prochaska & Zheng 2019 give for the halo alone.
 MAX_REDSHIFT = 5.0
 LEVELS = (0.05, 0.95)
 # The range holds the redshift with a probability of 90 %.
 N_REDSHIFTS = 400
-DM_STEP_PC_CM3 = 4.0
-MAX_EXCESS_PC_CM3 = 6000.0
+DM_STEP_PC_CM3 = 2.0
+# A fifth of the width of the host's part at the highest redshift, where it is narrowest.
+MAX_EXCESS_PC_CM3 = 3500.0
+# More than any of the first CHIME catalogue, 3038 in all; with more than this the end of the prior decides.
+N_EXCESSES = 300
+FFT_SIZE = 4096
+# At least twice the number of steps, for sums do not wrap then; a product of small primes.
 
-_DELTA = np.geomspace(1e-3, 1e3, 2000)
+_DELTA = np.geomspace(1e-3, 1e3, 1000)
 
 
 @dataclass(frozen=True)
@@ -50,10 +57,10 @@ def mean_cosmic_dm_pc_cm3(redshift: ArrayLike, *, cosmology: str = "Planck18") -
     Raises
     ------
     InvalidInputError
-        The cosmology is not known, or a redshift is beyond `MAX_REDSHIFT`.
+        The cosmology is not known, or a redshift is not from 0 to `MAX_REDSHIFT`.
     """
     values = np.asarray(redshift, dtype=float)
-    if np.any((values < 0) | (values > MAX_REDSHIFT)):
+    if not np.all((values >= 0) & (values <= MAX_REDSHIFT)):
         raise InvalidInputError("redshift", redshift, f"0 to {MAX_REDSHIFT}")
     z, dm = _mean_table(cosmology)
     found: FloatArray = np.interp(values, z, dm)
@@ -63,7 +70,7 @@ def mean_cosmic_dm_pc_cm3(redshift: ArrayLike, *, cosmology: str = "Planck18") -
 def redshift_range(dm_excess_pc_cm3: float, *, cosmology: str = "Planck18") -> RedshiftRange:
     """Return the redshifts that a dispersion measure beyond the Milky Way allows (90 %), with their mean.
 
-    An excess of nothing or less puts the burst as near as the host's own part allows.
+    An excess of nothing or less puts the burst at redshift 0, within what the Milky Way's part may be wrong by.
 
     Raises
     ------
@@ -71,26 +78,58 @@ def redshift_range(dm_excess_pc_cm3: float, *, cosmology: str = "Planck18") -> R
         The cosmology is not known.
     """
     table = _posterior_table(cosmology)
-    low, mean, high = (np.interp(dm_excess_pc_cm3, table.dm, column) for column in (table.low, table.mean, table.high))
-    return RedshiftRange(float(low), float(mean), float(high))
+    excess = max(dm_excess_pc_cm3, 0.0)
+    return RedshiftRange(
+        low=float(np.interp(excess, table.dm, table.low)),
+        mean=float(np.interp(excess, table.dm, table.mean)),
+        high=float(np.interp(max(excess, MILKY_WAY_ERROR_PC_CM3), table.dm, table.high)),
+    )
 
 
 def redshift_posterior(dm_excess_pc_cm3: float, *, cosmology: str = "Planck18") -> tuple[FloatArray, FloatArray]:
     """Return redshifts and the probability density of each given a dispersion measure beyond the Milky Way.
 
-    The prior is flat in redshift up to `MAX_REDSHIFT`.
+    The prior is flat in redshift up to `MAX_REDSHIFT`: with another one, multiply and normalise. Excesses are taken as
+    no less than `DM_STEP_PC_CM3` and no more than `MAX_EXCESS_PC_CM3`.
+
+    Raises
+    ------
+    InvalidInputError
+        The cosmology is not known.
     """
     table = _posterior_table(cosmology)
-    at = np.clip(dm_excess_pc_cm3, table.dm[0], table.dm[-1])
-    below = min(int(np.searchsorted(table.dm, at, side="right")) - 1, len(table.dm) - 2)
-    weight = (at - table.dm[below]) / DM_STEP_PC_CM3
-    density = (1 - weight) * table.density[:, below] + weight * table.density[:, below + 1]
-    return table.z, density
+    at = np.clip(dm_excess_pc_cm3, table.dm[1], table.dm[-1])
+    above = max(int(np.searchsorted(table.dm, at)), 2)
+    weight = (at - table.dm[above - 1]) / (table.dm[above] - table.dm[above - 1])
+    return table.z, (1 - weight) * table.density[:, above - 1] + weight * table.density[:, above]
+
+
+def scatter_density(delta: FloatArray, *, c0: FloatArray | float, sigma: FloatArray | float) -> FloatArray:
+    """Return the density, not normalised, of Delta = DM_cosmic / <DM_cosmic> (Macquart et al. 2020, equation 4)."""
+    density: FloatArray = delta**-BETA * np.exp(-np.square(delta**-ALPHA - c0) / (2 * ALPHA**2 * np.square(sigma)))
+    return density
+
+
+def scatter_c0(sigma: FloatArray) -> FloatArray:
+    """Return the C0 of each sigma with which the mean of Delta is 1."""
+    column = sigma[:, None]
+    # The mean falls with C0, which approaches -1.16 sigma^2 for large sigma and 1 for small.
+    low, high = -2 * column**2 - 1, np.full_like(column, 3.0)
+    power, width = _DELTA**-ALPHA, 2 * ALPHA**2 * column**2
+    of_norm = _trapezoid_weights(_DELTA) * _DELTA**-BETA
+    excess_of_mean = of_norm * (_DELTA - 1)
+    for _ in range(40):
+        c0 = (low + high) / 2
+        exponent = -((power - c0) ** 2) / width
+        too_high = (np.exp(exponent - exponent.max(axis=1, keepdims=True)) @ excess_of_mean)[:, None] > 0
+        low, high = np.where(too_high, c0, low), np.where(too_high, high, c0)
+    solved: FloatArray = (low + high)[:, 0] / 2
+    return solved
 
 
 @dataclass(frozen=True)
 class _Posterior:
-    """Of the redshift, for each excess: `density` has shape (redshifts, excesses)."""
+    """Of the redshift, for each excess from 0: `density` has shape (redshifts, excesses)."""
 
     z: FloatArray
     dm: FloatArray
@@ -100,36 +139,13 @@ class _Posterior:
     high: FloatArray
 
 
-def cosmic_scatter(redshift: FloatArray) -> FloatArray:
-    """Return the density of Delta = DM_cosmic / <DM_cosmic> at the points `_DELTA`, a row for each redshift.
-
-    Macquart et al. 2020, equation 4; C0 is such that the mean of Delta is 1.
-    """
-    sigma = (FEEDBACK / np.sqrt(redshift))[:, None]
-    low, high = np.full_like(sigma, -1e4), np.full_like(sigma, 1e2)
-    for _ in range(60):
-        # The mean falls with C0.
-        c0 = (low + high) / 2
-        too_high = np.trapezoid(_DELTA * _scatter(c0, sigma), _DELTA, axis=1)[:, None] > 1
-        low, high = np.where(too_high, c0, low), np.where(too_high, high, c0)
-    return _scatter((low + high) / 2, sigma)
-
-
-def _scatter(c0: FloatArray, sigma: FloatArray) -> FloatArray:
-    exponent = -((_DELTA**-ALPHA - c0) ** 2) / (2 * ALPHA**2 * sigma**2)
-    density = _DELTA**-BETA * np.exp(exponent - exponent.max(axis=1, keepdims=True))
-    normalised: FloatArray = density / np.trapezoid(density, _DELTA, axis=1)[:, None]
-    return normalised
-
-
 @lru_cache
 def _mean_table(cosmology: str) -> tuple[FloatArray, FloatArray]:
     from astropy import constants, units  # half a second, paid by the first burst
     from astropy import cosmology as cosmologies
 
     if cosmology not in cosmologies.available:
-        known = ", ".join(sorted(cosmologies.available))
-        raise InvalidInputError("cosmo", cosmology, f"one of {known}")
+        raise InvalidInputError("cosmo", cosmology, f"one of {', '.join(sorted(cosmologies.available))}")
     model = getattr(cosmologies, cosmology)
     z = np.linspace(0, MAX_REDSHIFT, 4001)
     integrand = (1 + z) * model.inv_efunc(z)
@@ -140,29 +156,55 @@ def _mean_table(cosmology: str) -> tuple[FloatArray, FloatArray]:
 
 @lru_cache
 def _posterior_table(cosmology: str) -> _Posterior:
-    z = MAX_REDSHIFT * np.linspace(0, 1, N_REDSHIFTS + 1)[1:] ** 2  # finer where small excesses belong
-    dm = np.arange(0, MAX_EXCESS_PC_CM3 + DM_STEP_PC_CM3, DM_STEP_PC_CM3) + DM_STEP_PC_CM3 / 2
-    mean = mean_cosmic_dm_pc_cm3(z, cosmology=cosmology)[:, None]
-    cosmic = np.array(
-        [
-            np.interp(dm / scale, _DELTA, row, left=0, right=0) / scale
-            for scale, row in zip(mean[:, 0], cosmic_scatter(z), strict=True)
-        ]
-    )
-    host_median = HOST_MEDIAN_PC_CM3 / (1 + z[:, None])
-    host = np.exp(-(np.log(dm / host_median) ** 2) / (2 * HOST_SIGMA_LN**2)) / dm
-    # Both parts add up: their densities are folded, along the dispersion measure.
-    total = cosmic.sum(axis=1, keepdims=True)
-    nothing = np.zeros_like(cosmic)
-    nothing[:, 0] = 1  # nearer than the table resolves
-    cosmic = np.divide(cosmic, total, out=nothing, where=total > 0)
-    host /= host.sum(axis=1, keepdims=True)
-    n = 2 * len(dm)
-    likelihood = np.fft.irfft(np.fft.rfft(cosmic, n) * np.fft.rfft(host, n), n)[:, : len(dm)].clip(0)
+    z = MAX_REDSHIFT * np.linspace(0, 1, N_REDSHIFTS + 1) ** 2  # finer where small excesses belong
+    grid = np.arange(0, MAX_EXCESS_PC_CM3 + DM_STEP_PC_CM3, DM_STEP_PC_CM3)
+    kept = np.unique(np.geomspace(1, len(grid) - 1, N_EXCESSES).round().astype(int))
+    mean_dm = mean_cosmic_dm_pc_cm3(z, cosmology=cosmology)
+    sigma = FEEDBACK / np.sqrt(z[1:])
+    n = FFT_SIZE
+    likelihood = np.empty((len(z), len(kept)))
+    likelihood[0] = _host_density(grid, 0.0)[kept]
+    for row, (at, mean, c0, width) in enumerate(zip(z[1:], mean_dm[1:], scatter_c0(sigma), sigma, strict=True), 1):
+        # Both parts add up: their densities are folded.
+        parts = np.fft.rfft([_cosmic_probability(grid, mean, c0=c0, sigma=width), _host_density(grid, at)], n)
+        likelihood[row] = np.fft.irfft(parts[0] * parts[1], n)[kept].clip(0)
     density = likelihood / np.trapezoid(likelihood, z, axis=0)
-    cumulative = np.concatenate(
-        [np.zeros((1, len(dm))), np.cumsum((density[1:] + density[:-1]) / 2 * np.diff(z)[:, None], axis=0)]
-    )
-    cumulative /= cumulative[-1]
+    steps = (density[1:] + density[:-1]) / 2 * np.diff(z)[:, None]
+    cumulative = np.concatenate([np.zeros((1, len(kept))), np.cumsum(steps, axis=0)])
     low, high = (np.array([np.interp(level, column, z) for column in cumulative.T]) for level in LEVELS)
-    return _Posterior(z, dm, density, low, np.trapezoid(density * z[:, None], z, axis=0), high)
+    mean_z = np.trapezoid(density * z[:, None], z, axis=0)
+    # Without any excess there is nothing between us and the burst.
+    dm, low, mean_z, high = (np.concatenate([[0.0], column]) for column in (grid[kept], low, mean_z, high))
+    return _Posterior(z, dm, np.concatenate([np.zeros((len(z), 1)), density], axis=1), low, mean_z, high)
+
+
+def _cosmic_probability(grid: FloatArray, mean_dm: float, *, c0: float, sigma: float) -> FloatArray:
+    """Return the probability of the cosmic part at each point of an even grid.
+
+    What falls between two points is divided between them so that the mean stays: close to us all does.
+    """
+    step = grid[1]
+    delta = np.union1d(_DELTA, grid[1:] / mean_dm)
+    probability = scatter_density(delta, c0=c0, sigma=sigma) * _trapezoid_weights(delta)
+    probability /= probability.sum()
+    place = delta * mean_dm / step
+    inside = place < len(grid) - 1
+    probability, place = probability[inside], place[inside]
+    below = place.astype(int)
+    share = place - below
+    divided: FloatArray = np.bincount(below, probability * (1 - share), len(grid)).astype(float)
+    divided += np.bincount(below + 1, probability * share, len(grid))
+    return divided
+
+
+def _host_density(grid: FloatArray, redshift: float) -> FloatArray:
+    """Return the density of the host's part as it reaches us, on a grid from 0."""
+    density = np.zeros_like(grid)
+    logarithm = np.log(grid[1:] * (1 + redshift) / HOST_MEDIAN_PC_CM3)
+    density[1:] = np.exp(-(logarithm**2) / (2 * HOST_SIGMA_LN**2)) / (grid[1:] * HOST_SIGMA_LN * np.sqrt(2 * np.pi))
+    return density
+
+
+def _trapezoid_weights(points: FloatArray) -> FloatArray:
+    weights: FloatArray = np.diff(points, prepend=points[0]) / 2 + np.diff(points, append=points[-1]) / 2
+    return weights
