@@ -443,6 +443,21 @@ class TestRefusals:
         assert script.announce(observation_id, RADIO, example_images()).status == 201
 
 
+def test_many_requests_of_one_right_password_at_once_are_all_let_in(
+    intake: IntakeUnderTest, script: UpstreamClient
+) -> None:
+    """The script does not ask again: whom a limit on guesses turns away after a restart has lost an upload."""
+    restarted = intake.system.start("frb_intake")
+    restarted.wait_ready()
+    try:
+        fresh = UpstreamClient(restarted.port, script.user, script.password)
+        with ThreadPoolExecutor(80) as pool:
+            answers = list(pool.map(lambda _: fresh.observe(OBSERVATION), range(80)))
+    finally:
+        restarted.stop()
+    assert {answer.status for answer in answers} == {201}
+
+
 def test_a_request_may_come_in_small_pieces(observer: UpstreamClient) -> None:
     request = request_bytes(
         "POST", FIRST, OBSERVATION_BODY, content_type="application/x-www-form-urlencoded",
