@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.integrate import quad
 
@@ -81,6 +81,7 @@ def test_nine_of_ten_bursts_are_within_their_ranges(
     )
 
 
+@settings(deadline=None)  # the first call makes a table
 @given(st.floats(-1e6, 1e6), st.floats(0, 1e4))
 def test_a_larger_excess_is_never_nearer(excess: float, more: float) -> None:
     near, far = macquart.redshift_range(excess), macquart.redshift_range(excess + more)
@@ -99,6 +100,7 @@ def test_no_excess_means_here_as_far_as_the_milky_way_is_known(excess: float) ->
     assert 0.02 < found.high < 0.05
 
 
+@settings(deadline=None)  # the first call makes a table
 @given(st.floats(0, macquart.MAX_EXCESS_PC_CM3))
 def test_a_little_more_excess_is_a_little_farther(excess: float) -> None:
     near, far = macquart.redshift_range(excess), macquart.redshift_range(excess + 1)
