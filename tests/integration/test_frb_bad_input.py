@@ -79,6 +79,12 @@ def a_png(*, width: int = 8, height: int = 8, data: bytes = b"") -> bytes:
     return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", data)
 
 
+def in_utf_7(part: str) -> tuple[str, bytes]:
+    """A form whose encoding can spell half a character."""
+    content_type, body = multipart({part: "+2AA-"}, {})
+    return f"{content_type}; charset=utf-7", body
+
+
 @dataclass(frozen=True)
 class Bad:
     """A request, and what must be said of it: the status, the field, the value, what was expected."""
@@ -169,6 +175,7 @@ OLD: dict[str, Bad] = {
     "lone-surrogate-as-key": old_body(THIRD, JSON, b'{"\\ud800": 1}', 400, "JSON parse error"),
     "form-without-boundary": old_body(SECOND, "multipart/form-data", b"--x\r\n", 400, "boundary"),
     "form-that-is-none": old_body(SECOND, "multipart/form-data; boundary=x", b"hello", 400, "."),
+    "lone-surrogate-in-utf-7": Bad(THIRD, lambda _: in_utf_7("source"), 400, "source", "."),
     "thousand-fields": old_body(FIRST, URLENCODED, b"&".join([b"a=1"] * 1000), 400, "fields"),
 }
 
@@ -218,7 +225,7 @@ def asked(query: str, told: str, value: str, expected: str = ".", *, status: int
 MEASUREMENT = a_burst()["measurement"]
 ELLIPSE = {"a": 0.1, "b": 0.1, "cl": 68, "theta": 0}
 NEW: dict[str, Bad] = {
-    "nan-as-text": new("measurement.dm", "nan", "0", dm="nan"),
+    "nan-as-text": new("measurement.dm", "nan", "0|finite", dm="nan"),
     "nan": new_body(json.dumps(a_burst(dm=float("nan"))).encode(), "measurement.dm", "nan", "finite"),
     "infinity": new_body(json.dumps(a_burst(ra=float("inf"))).encode(), "measurement.ra", "inf", "finite"),
     "beyond-doubles": new_body(
@@ -286,6 +293,7 @@ NEW: dict[str, Bad] = {
     "huge-area": new_form(
         "search", "100000 x 100000 pixels", "50000000 pixels", search=("a.png", a_png(width=100_000, height=100_000))
     ),
+    "lone-surrogate-in-utf-7": Bad(EVENTS, lambda _: in_utf_7("radio_measurement"), 400, "radio_measurement", "."),
     "perhaps-a-test": new_form("is_test", "perhaps", "boolean", is_test="perhaps"),
     "no-form": new_body(b"hello", "body|detail", ".", content_type="multipart/form-data; boundary=x"),
     "no-boundary": new_body(b"hello", "body|detail", "boundary", content_type="multipart/form-data"),
