@@ -15,8 +15,12 @@ from shared.sky.healpix import Intervals
 MAX_AXIS_DEG = 90.0
 TINY_DEG = 1e-4
 # Below, a cell as wide as the region and its neighbours cover it; the search for cones knows no finer cells.
-REACH_RAD = 1.0
-# Times 2^-order: no cell's corner is farther from its centre (0.84 at order 0, 0.92 at high orders).
+REACH_RAD = 1.16
+# Times 2^-order: no cell's corner is farther from its centre. The farthest is at 1.069, where the caps of the
+# projection begin; the rest is for what follows.
+FLAT_DEG = 20.0
+# Longer ellipses are covered by the circle around them. Up to here the plane in which ellipses are widened stretches
+# the sky, along circles around the centre, by less than 8 %.
 CELLS_ACROSS = 6
 # How many cells of the chosen order fit along the semi-minor axis, unless that makes too many of them.
 _SIDE_DEG = float(np.degrees(np.sqrt(np.pi / 3)))
@@ -91,8 +95,15 @@ class Ellipse:
     def scaled_to(self, confidence_level: float) -> "Ellipse":
         """Return the ellipse of the same two-dimensional Gaussian at another level.
 
-        The probability within r standard deviations is 1 - exp(-r^2 / 2).
+        The probability within r standard deviations is 1 - exp(-r^2 / 2). Semi-axes stay below 90 deg.
+
+        Raises
+        ------
+        InvalidInputError
+            The level is not above 0 and below 1.
         """
+        if not 0 < confidence_level < 1:
+            raise InvalidInputError("confidence_level", confidence_level, "above 0 and below 1")
         factor = float(np.sqrt(np.log1p(-confidence_level) / np.log1p(-self.confidence_level)))
         largest = np.nextafter(MAX_AXIS_DEG, 0)
         return replace(
@@ -124,9 +135,10 @@ def intervals(ellipse: Ellipse, *, max_cells: int = 64) -> Intervals:
     The order is such that about `max_cells` intervals suffice.
     """
     if ellipse.semi_major_deg < TINY_DEG:
-        order = min(int(np.log2(_SIDE_DEG / (2 * ellipse.semi_major_deg))), healpix.MAX_ORDER)
+        order = int(min(np.log2(_SIDE_DEG / (2 * ellipse.semi_major_deg)), healpix.MAX_ORDER))
         own = int(healpix.lonlat_to_nest29(ellipse.ra_deg, ellipse.dec_deg)) >> 2 * (healpix.MAX_ORDER - order)
-        around = np.append(astropy_healpix.neighbours(own, 1 << order, order="nested"), own)
+        with np.errstate(invalid="ignore"):  # some cells have seven neighbours, or six
+            around = np.append(astropy_healpix.neighbours(own, 1 << order, order="nested"), own)
         return _joined(around[around >= 0], order)
     order = _order(ellipse, max_cells)
     ipix, _, _ = native.cone_search(
@@ -137,7 +149,7 @@ def intervals(ellipse: Ellipse, *, max_cells: int = 64) -> Intervals:
         np.radians(ellipse.semi_major_deg),
         flat=True,
     )
-    if ellipse.semi_minor_deg < ellipse.semi_major_deg:
+    if ellipse.semi_minor_deg < ellipse.semi_major_deg <= FLAT_DEG:
         # Whoever reaches into the ellipse has its centre not farther from it than a corner is from the centre.
         ra, dec = astropy_healpix.healpix_to_lonlat(ipix.astype(np.int64), 1 << order, order="nested")
         near = _widened(ellipse, float(np.degrees(REACH_RAD / 2**order)))
