@@ -12,9 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 FloatArray = NDArray[np.float64]
 
 DM_HALO_PC_CM3 = 50.0
-# Prochaska & Zheng 2019, MNRAS 485, 648: 50 to 80 out to the virial radius. The low end, as is usual for bursts.
+# Prochaska & Zheng 2019, MNRAS 485, 648: 50 to 80 out to 200 kpc. The low end, which Macquart et al. 2020 took too.
 TABLE = Path(__file__).with_name("data") / "ne2001_dm_nside16.npy"
-# How it was made is told beside it.
+# Galactic frame, RING order, pc cm^-3. How it was made is told beside it.
 
 _TO_GALACTIC = np.array(
     [
@@ -27,16 +27,17 @@ _TO_GALACTIC = np.array(
 
 
 def galactic_deg(ra_deg: ArrayLike, dec_deg: ArrayLike) -> tuple[Any, Any]:
-    """Return Galactic longitude (0 to 360) and latitude (deg) of ICRS positions."""
-    ra, dec = np.radians(ra_deg), np.radians(dec_deg)
-    x, y, z = _TO_GALACTIC @ np.array([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)])
+    """Return Galactic longitude (0 to 360) and latitude (deg) of ICRS positions, of their broadcast shape."""
+    ra, dec = np.broadcast_arrays(np.radians(ra_deg), np.radians(dec_deg))
+    x, y, z = np.tensordot(_TO_GALACTIC, [np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], 1)
     return np.degrees(np.arctan2(y, x)) % 360, np.degrees(np.arctan2(z, np.hypot(x, y)))
 
 
 def ne2001_max_dm_pc_cm3(ra_deg: ArrayLike, dec_deg: ArrayLike) -> Any:
     """Return the Milky Way's whole dispersion measure towards ICRS positions, by NE2001 (Cordes & Lazio 2002).
 
-    Interpolated between lines of sight 3.7 degrees apart; the model itself is good to some tens of percent.
+    Without the halo. Interpolated between lines of sight 3.7 degrees apart: nearly always within 2 % of the model, off
+    by up to 25 % next to its clumps near the plane. The model itself is good to some tens of percent.
     """
     grid, values = _table()
     gl, gb = galactic_deg(ra_deg, dec_deg)

@@ -73,11 +73,10 @@ def test_errors_of_the_time_and_of_the_dispersion_measure_add_in_quadrature() ->
     assert found.error_s == pytest.approx(np.sqrt(0.03**2 + (delay_s * 10 / 500) ** 2), rel=1e-6)
 
 
-@pytest.mark.parametrize("frequency_mhz", [1e-6, 1e-200, 0.0])
-@pytest.mark.parametrize("dm_pc_cm3", [0.0, 500.0])
+@pytest.mark.parametrize(
+    ("dm_pc_cm3", "frequency_mhz"), [(500.0, 1e-6), (500.0, 1e-200), (500.0, 0.0), (0.0, 1e-200), (0.0, 0.0)]
+)
 def test_a_delay_of_ages_is_refused_and_names_the_frequency(dm_pc_cm3: float, frequency_mhz: float) -> None:
-    if dm_pc_cm3 == 0 and frequency_mhz == 1e-6:
-        pytest.skip("no dispersion, no delay")
     with pytest.raises(InvalidInputError) as caught:
         infinite_frequency_time(datetime(2024, 1, 1, tzinfo=UTC), dm_pc_cm3=dm_pc_cm3, frequency_mhz=frequency_mhz)
     assert caught.value.field == "centre_frequency"
