@@ -141,19 +141,20 @@ def intervals(ellipse: Ellipse, *, max_cells: int = 64) -> Intervals:
             around = np.append(astropy_healpix.neighbours(own, 1 << order, order="nested"), own)
         return _joined(around[around >= 0], order)
     order = _order(ellipse, max_cells)
+    margin_deg = float(np.degrees(REACH_RAD / 2**order))
+    # Farther than need be: close to the poles this search forgets cells that the edge of a cone crosses.
     ipix, _, _ = native.cone_search(
         np.uint8(order),
-        np.uint8(2),
+        np.uint8(0),
         np.radians(ellipse.ra_deg),
         np.radians(ellipse.dec_deg),
-        np.radians(ellipse.semi_major_deg),
+        np.radians(ellipse.semi_major_deg + margin_deg),
         flat=True,
     )
-    if ellipse.semi_minor_deg < ellipse.semi_major_deg <= FLAT_DEG:
+    if ellipse.semi_major_deg <= FLAT_DEG:
         # Whoever reaches into the ellipse has its centre not farther from it than a corner is from the centre.
         ra, dec = astropy_healpix.healpix_to_lonlat(ipix.astype(np.int64), 1 << order, order="nested")
-        near = _widened(ellipse, float(np.degrees(REACH_RAD / 2**order)))
-        ipix = ipix[near.contains(ra.to_value(deg), dec.to_value(deg))]
+        ipix = ipix[_widened(ellipse, margin_deg).contains(ra.to_value(deg), dec.to_value(deg))]
     return _joined(ipix.astype(np.int64), order)
 
 
