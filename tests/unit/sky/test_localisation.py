@@ -73,8 +73,8 @@ def test_the_cells_of_a_circle_are_not_much_more_than_it(position: tuple[float, 
     found = intervals(Ellipse(*position, radius_deg, radius_deg, 0.0, 0.9))
     cells_deg2 = float((found.stop - found.start).sum()) / healpix.N_CELLS_29 * healpix.SKY_SR * healpix.DEG2_PER_SR
     circle_deg2 = 2 * np.pi * (1 - np.cos(np.radians(radius_deg))) * healpix.DEG2_PER_SR
-    # At least four cells of the chosen order along a radius, and one and a half more rings of them around; beyond 20 deg
-    # up to a base cell where nearly that much is needed.
+    # At least four cells of the chosen order along a radius, and one and a half more rings of them around. Beyond
+    # 20 deg the search for cones gives whole base cells where most of one is needed.
     assert 1 <= cells_deg2 / circle_deg2 < (2.3 if radius_deg <= 20 else 3)
 
 
