@@ -69,6 +69,10 @@ class Accounts:
         found = self._known.get(self._fingerprint(credential))
         return found[0] if found is not None and found[1] > self._clock() else None
 
+    def is_verifying(self, *credential: str) -> bool:
+        """Whether somebody showed this credential a moment ago, and nobody knows yet whether it is right."""
+        return self._fingerprint(credential) in self._asked
+
     async def by_password(self, name: str, password: str) -> Caller | None:
         """Return the user with this password; None when there is none, or it is disabled."""
         return await self._once((name, password), lambda: self._verify(name, password))

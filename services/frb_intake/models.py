@@ -21,7 +21,8 @@ def _no_boolean(value: Any) -> Any:
     return value
 
 
-def _plain(text: str) -> str:
+def plain_text(text: str) -> str:
+    """Return a text without markup and control characters, or raise what pydantic tells."""
     if _MARKUP.search(text) or _CONTROL.search(text):
         raise PydanticCustomError("plain_text", "expected plain text, without markup or control characters")
     return text
@@ -48,12 +49,12 @@ def _in_utc(value: Any) -> Any:
         raise PydanticCustomError("time", "expected a time between the years 1967 and now") from None
 
 
-Number = Annotated[float, BeforeValidator(_no_boolean), Field(allow_inf_nan=False, le=FLOAT32_SAFE, ge=-FLOAT32_SAFE)]
-Positive = Annotated[float, BeforeValidator(_no_boolean), Field(allow_inf_nan=False, gt=0, le=FLOAT32_SAFE)]
-NotNegative = Annotated[float, BeforeValidator(_no_boolean), Field(allow_inf_nan=False, ge=0, le=FLOAT32_SAFE)]
-Count = Annotated[int, BeforeValidator(_no_boolean), Field(ge=1, lt=2**31)]
+Number = Annotated[float, Field(allow_inf_nan=False, le=FLOAT32_SAFE, ge=-FLOAT32_SAFE), BeforeValidator(_no_boolean)]
+Positive = Annotated[float, Field(allow_inf_nan=False, gt=0, le=FLOAT32_SAFE), BeforeValidator(_no_boolean)]
+NotNegative = Annotated[float, Field(allow_inf_nan=False, ge=0, le=FLOAT32_SAFE), BeforeValidator(_no_boolean)]
+Count = Annotated[int, Field(ge=1, lt=2**31), BeforeValidator(_no_boolean)]
 Time = Annotated[datetime, BeforeValidator(_in_utc)]
-Word = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_plain)]
+Word = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(plain_text)]
 Prose = Annotated[str, Field(max_length=10_000), AfterValidator(_lines)]
 
 
@@ -84,7 +85,7 @@ class ObservationIn(Sent):
     gain: NotNegative = Field(description="Gain of the telescope (K/Jy).", examples=[3])
     tsys: NotNegative = Field(description="System temperature (K).", examples=[50])
     backend: Word = Field(description="Name of the backend.", examples=["Multibeam"])
-    beam: Annotated[int, BeforeValidator(_no_boolean), Field(ge=0, lt=2**31)] | None = Field(
+    beam: Annotated[int, Field(ge=0, lt=2**31), BeforeValidator(_no_boolean)] | None = Field(
         None, description="Number of the beam that saw the burst, for receivers of several.", examples=[1]
     )
 
@@ -92,13 +93,13 @@ class ObservationIn(Sent):
 class EllipseIn(Sent):
     """The error ellipse of a position."""
 
-    a: Annotated[float, BeforeValidator(_no_boolean), Field(gt=0, lt=90, allow_inf_nan=False)] = Field(
+    a: Annotated[float, Field(gt=0, lt=90, allow_inf_nan=False), BeforeValidator(_no_boolean)] = Field(
         description="Semi-axis along theta (deg).", examples=[0.004]
     )
-    b: Annotated[float, BeforeValidator(_no_boolean), Field(gt=0, lt=90, allow_inf_nan=False)] = Field(
+    b: Annotated[float, Field(gt=0, lt=90, allow_inf_nan=False), BeforeValidator(_no_boolean)] = Field(
         description="The other semi-axis (deg).", examples=[0.004]
     )
-    cl: Annotated[float, BeforeValidator(_no_boolean), Field(gt=0, lt=100, allow_inf_nan=False)] = Field(
+    cl: Annotated[float, Field(gt=0, lt=100, allow_inf_nan=False), BeforeValidator(_no_boolean)] = Field(
         68.0, description="Confidence level of the ellipse (percent)."
     )
     theta: Number = Field(ge=-360, le=360, description="Direction of `a` (deg, from north clockwise).", examples=[0.0])
@@ -107,20 +108,20 @@ class EllipseIn(Sent):
 class MeasurementIn(Sent):
     """What was measured of a burst: the radio measurement YAML."""
 
-    dm: Annotated[float, BeforeValidator(_no_boolean), Field(ge=0, le=1e5, allow_inf_nan=False)] = Field(
+    dm: Annotated[float, Field(ge=0, le=1e5, allow_inf_nan=False), BeforeValidator(_no_boolean)] = Field(
         description="Dispersion measure (pc cm^-3).", examples=[411.0]
     )
     dm_err: NotNegative = Field(description="Error of the dispersion measure (pc cm^-3).", examples=[1.0])
-    ra: Annotated[float, BeforeValidator(_no_boolean), Field(ge=0, le=360, allow_inf_nan=False)] = Field(
+    ra: Annotated[float, Field(ge=0, le=360, allow_inf_nan=False), BeforeValidator(_no_boolean)] = Field(
         description="Right ascension, ICRS (deg).", examples=[77.01461542]
     )
-    ra_err: Annotated[float, BeforeValidator(_no_boolean), Field(ge=0, lt=90, allow_inf_nan=False)] = Field(
+    ra_err: Annotated[float, Field(ge=0, lt=90, allow_inf_nan=False), BeforeValidator(_no_boolean)] = Field(
         description="Error of the position along right ascension, as an angle on the sky (deg).", examples=[0.05]
     )
-    dec: Annotated[float, BeforeValidator(_no_boolean), Field(ge=-90, le=90, allow_inf_nan=False)] = Field(
+    dec: Annotated[float, Field(ge=-90, le=90, allow_inf_nan=False), BeforeValidator(_no_boolean)] = Field(
         description="Declination, ICRS (deg).", examples=[26.06069556]
     )
-    dec_err: Annotated[float, BeforeValidator(_no_boolean), Field(ge=0, lt=90, allow_inf_nan=False)] = Field(
+    dec_err: Annotated[float, Field(ge=0, lt=90, allow_inf_nan=False), BeforeValidator(_no_boolean)] = Field(
         description="Error of the declination (deg).", examples=[0.05]
     )
     sn: NotNegative = Field(description="Signal-to-noise ratio.", examples=[50])
@@ -145,7 +146,7 @@ class MeasurementIn(Sent):
         None, description="Cosmology of derived redshifts, as astropy names it.", examples=["Planck18"]
     )
     eellipse: EllipseIn | None = Field(None, description="Error ellipse of the position; without it the two errors.")
-    z: Annotated[float, BeforeValidator(_no_boolean), Field(ge=0, le=30, allow_inf_nan=False)] | None = Field(
+    z: Annotated[float, Field(ge=0, le=30, allow_inf_nan=False), BeforeValidator(_no_boolean)] | None = Field(
         None, description="Redshift.", examples=[0.0982]
     )
 

@@ -19,8 +19,8 @@ from shared.events.blob import BlobRef
 
 EXPORT_ROWS_AT_ONCE = 1000
 FOLLOW_ROWS = 500
-WIDEST_INDEXED_CONE_DEG = 11.5
-# 1 % of the sky. Of a wider cone the newest bursts are found faster by looking through the newest.
+WIDEST_INDEXED_CONE_DEG = 89.0
+# Also where few bursts lie outside: without its cells PostgreSQL takes any cone for a third of the sky.
 CONE_RANGES = 24
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)  # noqa: UP017
 

@@ -30,6 +30,9 @@ VERIFICATIONS_PER_S = 2.0
 VERIFICATIONS_BURST = 50
 # Of one address: enough for an office behind one, hopeless for guessing.
 
+MAX_TEXT_BYTES = 1024 * 1024
+# A request without files holds a few kilobytes.
+
 
 def define(settings: FrbIntakeSettings) -> ServiceDefinition:
     """Return the service for these settings."""
@@ -73,7 +76,12 @@ def _build(settings: FrbIntakeSettings, runtime: Runtime) -> Service:
                 NotYoursError: HTTPStatus.FORBIDDEN,
             },
         )
-        app.add_middleware(RequestLimits, max_body_bytes=section.max_body_bytes, body_timeout_s=section.body_timeout_s)
+        app.add_middleware(
+            RequestLimits,
+            max_body_bytes=section.max_body_bytes,
+            max_text_bytes=MAX_TEXT_BYTES,
+            body_timeout_s=section.body_timeout_s,
+        )
         app.add_middleware(SecurityHeaders)
 
     return Service(

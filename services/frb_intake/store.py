@@ -51,6 +51,13 @@ _ADDED = (
 _NOTED = ("revision", "change", "changed_at", "changed_by", "detail")
 
 
+_RISING = (
+    "greatest(pg_current_xact_id()::text::bigint, (SELECT max(transaction_id) FROM changes WHERE burst_id = {}.id))"
+)
+# A transaction has its number before it has the lock on a burst. A follower is never beyond the numbers of those that
+# still run, so the number of a later one is as safe.
+
+
 def _places(names: Sequence[str], first: int) -> str:
     return ", ".join(f"${n}{_CAST.get(name, '')}" for n, name in enumerate(names, first))
 
@@ -59,9 +66,9 @@ def _note(burst: str, first: int) -> str:
     """Return the parts of a statement that keep a change and who made it: one round trip instead of three."""
     revision, change, changed_at, changed_by, detail, address = range(first, first + len(_NOTED) + 1)
     return (
-        f" noted AS (INSERT INTO changes (burst_id, {', '.join(_NOTED)}, record)"  # noqa: S608  (names of columns)
+        f" noted AS (INSERT INTO changes (burst_id, {', '.join(_NOTED)}, record, transaction_id)"  # noqa: S608  (names of columns)
         f" SELECT id, ${revision}::int, ${change}::text, ${changed_at}::timestamptz, ${changed_by}::text,"
-        f" ${detail}::json, record FROM {burst}),"
+        f" ${detail}::json, record, {_RISING.format(burst)} FROM {burst}),"
         " audited AS (INSERT INTO audit_log (actor, action, subject, address)"
         f" SELECT ${changed_by}::text, ${change}::text, internal_name, ${address}::text FROM {burst})"
     )

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from fastapi import APIRouter, FastAPI, Response
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from shared.inbox.state import ConsumerState
@@ -67,7 +67,7 @@ def create_app(status: Status, routers: Sequence[APIRouter]) -> FastAPI:
             waiting["database"] = "does not answer"
         return JSONResponse({"waiting_for": waiting}, status_code=503 if waiting else 200)
 
-    @app.get("/metrics", tags=["operation"])
+    @app.get("/metrics", tags=["operation"], response_class=PlainTextResponse)
     async def metrics_page() -> Response:
         """Prometheus metrics."""
         depth = await status.outbox_depth()

@@ -32,6 +32,8 @@ class RequestLimits:
 
     Parameters
     ----------
+    max_text_bytes
+        Of a body that is no multipart/form-data, and so is collected before it is read; as any other by default.
     body_timeout_s
         Time spent on waiting for the body, all in all; what the application does with it meanwhile does not count.
     grace_s, min_bytes_per_s
@@ -45,6 +47,7 @@ class RequestLimits:
         app: ASGIApp,
         *,
         max_body_bytes: int,
+        max_text_bytes: int | None = None,
         body_timeout_s: float,
         grace_s: float = GRACE_S,
         min_bytes_per_s: float = MIN_BYTES_PER_S,
@@ -52,6 +55,7 @@ class RequestLimits:
     ) -> None:
         self._app = app
         self._max_body_bytes = max_body_bytes
+        self._max_text_bytes = max_text_bytes or max_body_bytes
         self._body_timeout_s = body_timeout_s
         self._grace_s = grace_s
         self._min_bytes_per_s = min_bytes_per_s
@@ -62,6 +66,7 @@ class RequestLimits:
             await self._app(scope, receive, send)
             return
         announced_bytes = _announced_bytes(scope)
+        max_bytes = self._max_body_bytes if _is_multipart(scope) else self._max_text_bytes
         body = _Body(receive, is_announced=announced_bytes != 0)
         refusal, begun = 0, False
 
@@ -73,7 +78,7 @@ class RequestLimits:
             except TimeoutError:
                 refusal = 408
                 raise _RefusedError from None
-            if body.seen_bytes > self._max_body_bytes:
+            if body.seen_bytes > max_bytes:
                 refusal = 413
                 raise _RefusedError
             return message
@@ -85,7 +90,7 @@ class RequestLimits:
             begun = True
             await body.answer(message, send)
 
-        if announced_bytes is not None and announced_bytes > self._max_body_bytes:
+        if announced_bytes is not None and announced_bytes > max_bytes:
             refusal = 413
         else:
             # That a client left is no error of ours.
@@ -93,7 +98,7 @@ class RequestLimits:
                 await self._app(scope, limited, watched)
         if refusal and not begun:
             title, detail = {
-                413: ("Content Too Large", f"at most {self._max_body_bytes} bytes are taken"),
+                413: ("Content Too Large", f"at most {max_bytes} bytes are taken"),
                 408: ("Request Timeout", "the body did not arrive in time"),
             }[refusal]
             answer = self._refuse(refusal, title, detail, scope["path"])
@@ -145,6 +150,12 @@ def _announced_bytes(scope: Scope) -> float | None:
         if name == b"content-length" and value.isdigit():
             return float(value)
     return 0
+
+
+def _is_multipart(scope: Scope) -> bool:
+    return any(
+        name == b"content-type" and value.lower().startswith(b"multipart/form-data") for name, value in scope["headers"]
+    )
 
 
 class SecurityHeaders:

@@ -266,7 +266,7 @@ NEW: dict[str, Bad] = {
     "twice-the-same-key": new_body(b'{"repeater": true, "repeater": false}', "body", ".", "twice"),
     "deep": new_body(DEEP, "body", "600001 bytes", "262144"),
     "deep-list": new_body(b"[" * 100_000, "body", "deep", "32"),
-    "two-megabytes-of-json": new_body(b'"' + bytes(2 * MEGABYTE) + b'"', "body", "bytes", "at most"),
+    "two-megabytes-of-json": new_body(b'"' + bytes(2 * MEGABYTE) + b'"', "detail", "at most 1048576 bytes", status=413),
     "long-key": new_body(
         json.dumps(a_burst()).encode(), "idempotency-key", "k{20}", "255", headers=(("Idempotency-Key", "k" * 256),)
     ),

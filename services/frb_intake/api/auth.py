@@ -66,18 +66,18 @@ class Doorkeeper:
         self._verifications = verifications
         self._public_reading = public_reading
 
-    async def admit(self, request: Request, role: Role) -> Asker:
+    async def admit(self, request: Request, *roles: Role) -> Asker:
         """Return who asks.
 
         Raises
         ------
         AccessError
-            Nobody who may do what `role` may.
+            Nobody who may do what one of `roles` may.
         """
         address = request.client.host if request.client else None
         caller = await self._caller(request, address)
-        if role not in caller.roles and not (role is Role.READ and self._public_reading):
-            raise RoleMissingError(caller.name, role)
+        if not caller.roles & {*roles} and not (Role.READ in roles and self._public_reading):
+            raise RoleMissingError(caller.name, roles[0])
         return Asker(caller, address)
 
     async def admit_reader(self, request: Request) -> None:
@@ -103,7 +103,9 @@ class Doorkeeper:
             raise NoCredentialsError
         caller = self._accounts.trusted(*shown)
         if caller is None:
-            if (wait_s := self._verifications.check(address or "")) > 0:
+            # Who asks again what is being verified costs no further hash.
+            is_guess = not self._accounts.is_verifying(*shown)
+            if is_guess and (wait_s := self._verifications.check(address or "")) > 0:
                 raise TooManyRequestsError(wait_s)
             caller = await verify(*shown)
             if caller is None:

@@ -5,15 +5,15 @@ the same words here, and what it wrongly took (NaN, a position beyond the sky, a
 upload) is refused in the same shape.
 """
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import APIRouter, Path, Request, Response
-from fastapi.responses import JSONResponse
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, PydanticCustomError
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
@@ -29,7 +29,7 @@ from services.frb_intake.api.auth import (
 from services.frb_intake.api.forms import read_form, read_images
 from services.frb_intake.domain import WithdrawnError
 from services.frb_intake.intake import Intake, Outcome, UnknownBurstError, UnknownObservationError
-from services.frb_intake.models import BurstIn, MeasurementIn, ObservationIn
+from services.frb_intake.models import BurstIn, MeasurementIn, ObservationIn, plain_text
 from services.frb_intake.settings import FrbIntakeSection
 from shared.errors import InvalidInputError, TransientError
 from shared.http.json_body import parse_json
@@ -41,7 +41,9 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
     401: {"description": "Nobody asks."},
     403: {"description": "Wrong password, or a role is missing."},
     405: {"description": "Only POST is known here."},
+    408: {"description": "The body did not arrive in time."},
     413: {"description": "Too large."},
+    415: {"description": "Not a form, and no JSON."},
     429: {"description": "Too many requests; see Retry-After."},
     503: {"description": "The database does not answer; try again."},
 }
@@ -55,6 +57,7 @@ _WRONG_TIME = (
 MAX_NUMBER_CHARACTERS = 1000
 
 Errors = dict[str, list[str]]
+T = TypeVar("T")
 
 
 class RefusedError(Exception):
@@ -97,7 +100,7 @@ class _Fields:
     def key(self, name: str) -> int | None:
         return self._read(name, _key)
 
-    def _read(self, name: str, convert: Callable[[Any], Any], *, required: bool = True) -> Any:
+    def _read(self, name: str, convert: Callable[[Any], T], *, required: bool = True) -> T | None:
         value = self._sent.get(name)
         if value is None or (value == "" and not required):
             if required:
@@ -147,7 +150,10 @@ def _text(value: Any, max_characters: int) -> str:
         raise _WrongValueError("Null characters are not allowed.")
     if len(text) > max_characters:
         raise _WrongValueError(f"Ensure this field has no more than {max_characters} characters.")
-    return text
+    try:
+        return plain_text(text)
+    except PydanticCustomError as error:
+        raise _WrongValueError(_complaint(text, error.message())) from None
 
 
 def _choice(value: Any, choices: tuple[str, ...]) -> str:
@@ -277,9 +283,13 @@ def compat_router(intake: Intake, doorkeeper: Doorkeeper, settings: FrbIntakeSec
         return _answer(201, {"data": _measurement(outcome, values)})
 
     @router.get("/media/candidates/{burst_id}/{name}/{file_name}", include_in_schema=False)
-    async def media(burst_id: Annotated[int, Path(ge=1, lt=2**63)], name: str, file_name: str) -> Response:  # noqa: ARG001
+    async def media(
+        burst_id: Annotated[int, Path(ge=1, lt=2**63)],
+        name: Literal["search", "image", "histogram"],
+        file_name: str,  # noqa: ARG001
+    ) -> Response:
         # The old server's addresses of images; the bytes are served by the proper door.
-        return Response(status_code=307, headers={"Location": f"/api/v1/events/{burst_id}/images/{name[:32]}"})
+        return Response(status_code=307, headers={"Location": f"/api/v1/events/{burst_id}/images/{name}"})
 
     return router
 
@@ -455,7 +465,9 @@ def _written(time: datetime | None) -> str | None:
 
 
 def _answer(status: int, content: Any, **headers: str) -> Response:
-    return JSONResponse(content, status_code=status, headers=headers)
+    # What is wrong is repeated to who sent it, and that may be what UTF-8 cannot hold.
+    body = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode(errors="replace")
+    return Response(body, status_code=status, headers=headers, media_type="application/json")
 
 
 def _fields(model: type[ObservationIn]) -> dict[str, str]:

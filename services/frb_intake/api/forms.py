@@ -1,5 +1,6 @@
 """Reads what requests carry: forms with files, YAML, JSON; always within limits."""
 
+import re
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 
@@ -14,6 +15,7 @@ MAX_FIELDS = 100
 MAX_FILES = 10
 MAX_FIELD_BYTES = 256 * 1024
 MAX_FILE_NAME = 255
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 async def read_form(request: Request) -> FormData:
@@ -23,8 +25,14 @@ async def read_form(request: Request) -> FormData:
     ------
     starlette.exceptions.HTTPException
         400, for one that cannot be read or has too many parts.
+    InvalidInputError
+        A text holds what is no character: a form may name an encoding that can spell that.
     """
-    return await request.form(max_files=MAX_FILES, max_fields=MAX_FIELDS, max_part_size=MAX_FIELD_BYTES)
+    form = await request.form(max_files=MAX_FILES, max_fields=MAX_FIELDS, max_part_size=MAX_FIELD_BYTES)
+    for name, value in form.multi_items():
+        if isinstance(value, str) and _SURROGATE.search(value):
+            raise InvalidInputError(name, value, "text that UTF-8 can hold")
+    return form
 
 
 async def read_images(

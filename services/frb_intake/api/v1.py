@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal, NoReturn
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
@@ -45,6 +46,9 @@ YAML_TYPES = ("application/yaml", "application/x-yaml", "text/yaml")
 YAML_ONLY = ("time_of_arrival", "repeater", "repeater_of")
 # What the radio measurement YAML says about the burst, beside what was measured.
 
+MIN_RADIUS_DEG = 1e-6
+# Thousandths of an arc second; the squares of much smaller ones vanish.
+
 BurstId = Annotated[int, Path(ge=1, lt=2**63, description="The number that the submission gave.", examples=[3])]
 
 
@@ -61,7 +65,9 @@ class FilterQuery(BaseModel):
     sn_max: float | None = Field(None, allow_inf_nan=False)
     ra: float | None = Field(None, ge=0, le=360, allow_inf_nan=False, description="Centre of a cone (deg, ICRS).")
     dec: float | None = Field(None, ge=-90, le=90, allow_inf_nan=False, description="Centre of a cone (deg).")
-    radius: float | None = Field(None, gt=0, le=180, allow_inf_nan=False, description="Radius of the cone (deg).")
+    radius: float | None = Field(
+        None, ge=MIN_RADIUS_DEG, le=180, allow_inf_nan=False, description="Radius of the cone (deg)."
+    )
     repeater: bool | None = None
     status: Literal["candidate", "confirmed", "rejected", "withdrawn"] | None = None
     rating: Literal["confirm", "reject", "unsure", "none"] | None = Field(
@@ -114,10 +120,10 @@ def v1_router(
     ]
     router = APIRouter(prefix=PREFIX, tags=["bursts"], dependencies=schemes)
 
-    def asking(role: Role) -> Any:
+    def asking(*roles: Role) -> Any:
         async def admit(request: Request) -> Asker:
             try:
-                return await doorkeeper.admit(request, role)
+                return await doorkeeper.admit(request, *roles)
             except AccessError as error:
                 _turn_away(error)
 
@@ -132,7 +138,10 @@ def v1_router(
     Submitter = Annotated[Asker, asking(Role.SUBMIT)]  # noqa: N806
     Rater = Annotated[Asker, asking(Role.RATE)]  # noqa: N806
     Operator = Annotated[Asker, asking(Role.OPERATE)]  # noqa: N806
+    Withdrawer = Annotated[Asker, asking(Role.SUBMIT, Role.OPERATE)]  # noqa: N806
     to_read = [Depends(reading)]
+    # Added to the schemes of the router.
+    by_anybody: dict[str, Any] | None = {"security": [{}]} if settings.public_reading else None
     writing = _responses(400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 503)
     asked = _responses(400, 401, 403, 404, 429, 503)
 
@@ -200,7 +209,7 @@ def v1_router(
         return await told(burst_id, status_code=201)
 
     @router.post("/events/{burst_id}/withdrawal", status_code=201, response_model=BurstDetail, responses=writing)
-    async def withdraw(burst_id: BurstId, sent: WithdrawalIn, asker: Submitter) -> Response:
+    async def withdraw(burst_id: BurstId, sent: WithdrawalIn, asker: Withdrawer) -> Response:
         """Withdraw a burst for good: your own, or with the role operate any."""
         await intake.set_status(burst_id, FrbStatus.WITHDRAWN, sent.reason, asker)
         return await told(burst_id, status_code=201)
@@ -211,7 +220,7 @@ def v1_router(
         await intake.name(burst_id, sent.tns_name, asker)
         return await told(burst_id, status_code=201)
 
-    @router.get("/events", response_model=BurstPage, responses=asked, dependencies=to_read)
+    @router.get("/events", response_model=BurstPage, responses=asked, dependencies=to_read, openapi_extra=by_anybody)
     async def list_bursts(query: Annotated[PageQuery, Query()]) -> Response:
         """List bursts, the newest arrival first."""
         page = await reader.page(query.filters(), limit=query.limit, cursor=query.cursor)
@@ -228,16 +237,25 @@ def v1_router(
             },
         },
         dependencies=to_read,
+        openapi_extra=by_anybody,
     )
     async def export(query: Annotated[ExportQuery, Query()]) -> Response:
         """Download all bursts that pass the filters, as CSV, VOTable or JSON."""
+        lines = reader.lines(query.filters())
+        first = await anext(lines)  # what fails, fails before the answer begins
         return StreamingResponse(
-            exported(reader.lines(query.filters()), query.format),
+            exported(_from(first, lines), query.format),
             media_type=FORMATS[query.format],
             headers={"Content-Disposition": f'attachment; filename="bursts.{query.format}"'},
         )
 
-    @router.get("/events/{burst_id}", response_model=BurstDetail, responses=asked, dependencies=to_read)
+    @router.get(
+        "/events/{burst_id}",
+        response_model=BurstDetail,
+        responses=asked,
+        dependencies=to_read,
+        openapi_extra=by_anybody,
+    )
     async def show(burst_id: BurstId) -> Response:
         """Return everything known of a burst."""
         return await told(burst_id, status_code=200)
@@ -247,6 +265,7 @@ def v1_router(
         response_class=Response,
         responses={**asked, 200: {"description": "The image.", "content": {"image/png": {}, "image/jpeg": {}}}},
         dependencies=to_read,
+        openapi_extra=by_anybody,
     )
     async def image(burst_id: BurstId, name: Literal["search", "image", "histogram"]) -> Response:
         """Return an image of a burst."""
@@ -262,6 +281,7 @@ def v1_router(
         response_class=Response,
         responses={**asked, 200: {"description": "Server-sent events.", "content": {"text/event-stream": {}}}},
         dependencies=to_read,
+        openapi_extra=by_anybody,
     )
     async def stream(
         last_event_id: Annotated[
@@ -350,6 +370,12 @@ def _validated(model: Any, body: Any) -> Any:
 
 def _media_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def _from(first: list[str], others: AsyncIterator[list[str]]) -> AsyncIterator[list[str]]:
+    yield first
+    async for lines in others:
+        yield lines
 
 
 def _json(text: str, *, status_code: int = 200, headers: dict[str, str] | None = None) -> Response:
