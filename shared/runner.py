@@ -20,6 +20,7 @@ from shared.compute import ComputePool
 from shared.db.pool import create_pool
 from shared.errors import TocsinError
 from shared.http.app import create_app
+from shared.http.protocol import PatientProtocol
 from shared.inbox.dead_letters import DeadLetterOffice
 from shared.inbox.feed import FeedLoop
 from shared.inbox.processor import Processor
@@ -161,7 +162,7 @@ async def _serve(definition: ServiceDefinition, settings: ServiceSettings) -> No
         status = _Status(definition.name, release, pool, relay, service.sources)
         loops = []
         for subscription in service.subscriptions:
-            state = ConsumerState(subscription.name, tuple(subscription.topics))
+            state = ConsumerState(subscription.name, tuple(subscription.topics), is_outside=subscription.is_outside)
             status.consumers.append(state)
             loops.append(_consumer(subscription, state, settings, pool, producer, relay, release))
         await _recall_last_events(pool, status.consumers)
@@ -174,6 +175,9 @@ async def _serve(definition: ServiceDefinition, settings: ServiceSettings) -> No
                 port=settings.http.port,
                 log_config=None,
                 access_log=False,
+                http=PatientProtocol,
+                ws="none",
+                forwarded_allow_ips=settings.http.trusted_proxies,
                 timeout_graceful_shutdown=HTTP_GRACE_S,
             )
         )

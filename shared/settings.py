@@ -103,6 +103,9 @@ class HttpSettings(Section):
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(0, ge=0, le=65535, description="0: any free port (its number is logged).")
+    trusted_proxies: str = Field(
+        "", description="Addresses, separated by commas, whose X-Forwarded-For is believed; none without it."
+    )
 
 
 class LogSettings(Section):

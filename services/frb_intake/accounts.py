@@ -18,7 +18,8 @@ import asyncpg
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerifyMismatchError
 
-from shared.db.errors import connection_errors, translated_errors
+from shared.db.errors import translated_errors
+from shared.db.pool import borrowed
 from shared.errors import InvalidInputError
 
 TOKEN_PREFIX = "tocsin"  # noqa: S105  (tells a leaked token for what it is)
@@ -121,13 +122,9 @@ class Accounts:
     async def _fetch_row(self, query: str, *arguments: object) -> asyncpg.Record | None:
         if any(isinstance(argument, str) and "\x00" in argument for argument in arguments):
             return None  # PostgreSQL's text holds no NUL, so nobody has such a name
-        with connection_errors():
-            connection = await self._pool.acquire()
-        try:
+        async with borrowed(self._pool) as connection:
             with translated_errors():
                 return await connection.fetchrow(query, *arguments)
-        finally:
-            await self._pool.release(connection)
 
     def _fingerprint(self, credential: Sequence[str]) -> bytes:
         text = "\x00".join(credential).encode("utf-8", "surrogatepass")

@@ -13,7 +13,8 @@ from services.frb_intake.intake import announce
 from services.frb_intake.settings import NAME
 from services.frb_intake.store import BurstStore
 from shared.blobs.store import open_store
-from shared.db.errors import connection_errors, translated_errors
+from shared.db.errors import translated_errors
+from shared.db.pool import borrowed
 from shared.db.unit_of_work import unit_of_work
 from shared.errors import InvalidInputError, TransientError
 from shared.events.blob import BlobRef
@@ -70,13 +71,9 @@ class ImageChecker:
 
     async def check_some(self) -> int:
         """Check the next images; return how many there were."""
-        with connection_errors():
-            connection = await self._pool.acquire()
-        try:
+        async with borrowed(self._pool) as connection:
             with translated_errors():
                 rows = await connection.fetch(_PENDING, AT_ONCE)
-        finally:
-            await self._pool.release(connection)
         if not rows:
             return 0
         verdicts = await self._complaints([BlobRef.model_validate_json(row["blob"]) for row in rows])

@@ -16,7 +16,8 @@ from services.frb_intake.models import BurstIn, MeasurementIn, ObservationIn, Ra
 from services.frb_intake.settings import NAME
 from services.frb_intake.store import BurstStore, NewImage
 from shared.blobs.store import BlobStore
-from shared.db.errors import connection_errors, translated_errors
+from shared.db.errors import translated_errors
+from shared.db.pool import borrowed
 from shared.db.unit_of_work import UnitOfWork, unit_of_work
 from shared.errors import InvalidInputError
 from shared.events.frb import FrbEvent, FrbImage, FrbStatus
@@ -279,17 +280,13 @@ class Intake:
 
     async def _observation(self, observation_id: int) -> tuple[ObservationIn, bool]:
         """Return an observation, and whether it still waits for its first burst."""
-        with connection_errors():
-            connection = await self._pool.acquire()
-        try:
+        async with borrowed(self._pool) as connection:
             with translated_errors():
                 row = await connection.fetchrow(
                     "SELECT parameters, false AS is_staged FROM observations WHERE id = $1"
                     " UNION ALL SELECT parameters, true FROM staged_observations WHERE id = $1 LIMIT 1",
                     observation_id,
                 )
-        finally:
-            await self._pool.release(connection)
         if row is None:
             raise UnknownObservationError("observation", observation_id, "the id of an observation")
         return ObservationIn.model_validate_json(row["parameters"]), row["is_staged"]

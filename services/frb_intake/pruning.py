@@ -5,7 +5,8 @@ import asyncio
 import asyncpg
 import structlog
 
-from shared.db.errors import connection_errors, translated_errors
+from shared.db.errors import translated_errors
+from shared.db.pool import borrowed
 from shared.errors import TransientError
 
 INTERVAL_S = 3600.0
@@ -33,9 +34,7 @@ class Pruner:
 
     async def prune(self) -> None:
         """Prune once."""
-        with connection_errors():
-            connection = await self._pool.acquire()
-        try:
+        async with borrowed(self._pool) as connection:
             with translated_errors():
                 staged = await connection.execute(
                     "DELETE FROM staged_observations WHERE received_at < now() - make_interval(hours => 1) * $1",
@@ -45,6 +44,4 @@ class Pruner:
                     "DELETE FROM idempotency_keys WHERE created_at < now() - make_interval(days => $1)",
                     IDEMPOTENCY_KEY_DAYS,
                 )
-        finally:
-            await self._pool.release(connection)
         log.info("pruned", staged_observations=staged, idempotency_keys=keys)

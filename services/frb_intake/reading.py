@@ -10,12 +10,13 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import asyncpg
-from shared.sky.localisation import Ellipse, intervals
 
 from services.frb_intake.intake import UnknownBurstError
-from shared.db.errors import connection_errors, translated_errors
+from shared.db.errors import translated_errors
+from shared.db.pool import borrowed
 from shared.errors import InvalidInputError
 from shared.events.blob import BlobRef
+from shared.sky.localisation import Ellipse, intervals
 
 EXPORT_ROWS_AT_ONCE = 1000
 FOLLOW_ROWS = 500
@@ -271,13 +272,9 @@ class BurstReader:
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Any]:
-        with connection_errors():
-            connection = await self._pool.acquire()
-        try:
+        async with borrowed(self._pool) as connection:
             with translated_errors():
                 yield connection
-        finally:
-            await self._pool.release(connection)
 
 
 def _cursor(event_time: datetime, burst_id: int) -> str:

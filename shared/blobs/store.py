@@ -141,32 +141,36 @@ def _relative(digest: str) -> str:
 
 
 def _write_durably(contents: Mapping[Path, bytes]) -> None:
-    """Write files that no reader ever sees half, and return when contents and names would outlive a loss of power.
+    """Write files, each named only when complete and on disk: a reader or a crash never sees half a blob.
 
-    All are named before the first is synchronised: one commit of the file system's journal then carries all of them.
-    What a crash leaves in between is too short, and nobody was promised it.
+    All are written before the first is synchronised, so that they share commits of the file system's journal.
     """
+    written: list[tuple[Path, Path]] = []
     with contextlib.ExitStack() as files:
-        written = []
-        for path, data in contents.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = files.enter_context(tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False))
-            try:
+        try:
+            descriptors = []
+            for path, data in contents.items():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                file = files.enter_context(tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False))
+                written.append((Path(file.name), path))
                 file.write(data)
                 file.flush()
-                Path(file.name).replace(path)
-            except OSError:
-                Path(file.name).unlink(missing_ok=True)
-                raise
-            written.append(file)
-        for file in written:
-            os.fsync(file.fileno())
-        for folder in {path.parent for path in contents}:
-            descriptor = os.open(folder, os.O_RDONLY)
-            try:
+                descriptors.append(file.fileno())
+            for descriptor in descriptors:
                 os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+        except OSError:
+            for temporary, _ in written:
+                temporary.unlink()
+            raise
+    for temporary, path in written:
+        temporary.replace(path)
+    # The names too must outlive a loss of power: an event will promise them.
+    for folder in {path.parent for path in contents}:
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _digest(data: bytes, max_bytes: int) -> str:

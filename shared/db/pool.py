@@ -1,5 +1,6 @@
 """Connections to PostgreSQL."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -43,6 +44,24 @@ async def create_pool(settings: DatabaseSettings, schema: str) -> asyncpg.Pool:
     )
     await pool
     return pool
+
+
+@asynccontextmanager
+async def borrowed(pool: asyncpg.Pool) -> AsyncIterator[asyncpg.pool.PoolConnectionProxy]:
+    """Lend a connection of the pool.
+
+    One whose borrower is cancelled is not given to the next: asyncpg may have been between two messages of a query,
+    and the server in the middle of a transaction.
+    """
+    with connection_errors():
+        connection = await pool.acquire()
+    try:
+        yield connection
+    except asyncio.CancelledError:
+        connection.terminate()
+        raise
+    finally:
+        await pool.release(connection)
 
 
 async def _keep_session(connection: asyncpg.Connection) -> None:

@@ -5,6 +5,7 @@ before the next read or the commit, neighbouring rows of one statement in one ro
 of 100 us, which is what lets a batch of small events keep up with a bare consumer.
 """
 
+import asyncio
 import json
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -15,7 +16,8 @@ from typing import Any
 
 import asyncpg
 
-from shared.db.errors import DatabaseUnavailableError, connection_errors, translated_errors
+from shared.db.errors import DatabaseUnavailableError, translated_errors
+from shared.db.pool import borrowed
 from shared.errors import PermanentError
 from shared.settings import MAX_MESSAGE_BYTES
 
@@ -130,9 +132,7 @@ async def unit_of_work(pool: asyncpg.Pool, committed: Callable[[], None] = lambd
 
     `committed` is called after a commit that announced something: it wakes the outbox relay.
     """
-    with connection_errors():
-        connection = await pool.acquire()
-    try:
+    async with borrowed(pool) as connection:
         transaction = connection.transaction()
         with translated_errors():
             await transaction.start()
@@ -140,6 +140,8 @@ async def unit_of_work(pool: asyncpg.Pool, committed: Callable[[], None] = lambd
         try:
             yield work
             emitted = await work._finish()
+        except asyncio.CancelledError:
+            raise  # the connection is given up, and the server rolls back
         except BaseException:
             # When the connection is lost the server rolls back by itself; what counts is why we are here.
             with suppress(DatabaseUnavailableError), translated_errors():
@@ -149,5 +151,3 @@ async def unit_of_work(pool: asyncpg.Pool, committed: Callable[[], None] = lambd
             await transaction.commit()
         if emitted:
             committed()
-    finally:
-        await pool.release(connection)

@@ -60,7 +60,9 @@ def create_app(status: Status, routers: Sequence[APIRouter]) -> FastAPI:
     @app.get("/readyz", tags=["operation"])
     async def readiness() -> JSONResponse:
         """Say whether messages flow: partitions held, not paused or halted, database there."""
-        waiting = {state.name: state.why_waiting for state in status.consumers if not state.is_ready}
+        waiting = {
+            state.name: state.why_waiting for state in status.consumers if not (state.is_ready or state.is_outside)
+        }
         if status.relay_waiting is not None:
             waiting["outbox"] = status.relay_waiting
         if await status.outbox_depth() is None:
@@ -82,7 +84,7 @@ def create_app(status: Status, routers: Sequence[APIRouter]) -> FastAPI:
         return {
             "service": status.service,
             "version": status.version,
-            "ready": all(state.is_ready for state in status.consumers)
+            "ready": all(state.is_ready or state.is_outside for state in status.consumers)
             and status.relay_waiting is None
             and depth is not None,
             "consumers": [state.as_json() for state in status.consumers],

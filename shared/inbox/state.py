@@ -16,6 +16,7 @@ class ConsumerState:
 
     name: str
     topics: tuple[str, ...]
+    is_outside: bool = False
     partitions: int = 0
     lag_messages: int | None = None
     is_connected: bool = False

@@ -49,6 +49,8 @@ class Subscription(Generic[Event]):
         `earliest` or `latest`, for a group that has no offsets yet.
     group_protocol
         `consumer` or `classic`; None for the project's own setting.
+    is_outside
+        Somebody else's stream, without which the service is still ready for everybody else.
     """
 
     name: str
@@ -62,3 +64,4 @@ class Subscription(Generic[Event]):
     client: Mapping[str, Any] | None = None
     start_at: str = "earliest"
     group_protocol: str | None = None
+    is_outside: bool = False

@@ -146,6 +146,7 @@ class _Builder:
                     client=source.client_config(),
                     start_at=source.start_at,
                     group_protocol=source.group_protocol,
+                    is_outside=name != OWN_SOURCE,
                 )
             case FilesSource():
                 feed: FileFeed | VtpFeed = FileFeed(
@@ -166,6 +167,7 @@ class _Builder:
             dead_letter_topics=_dead_letters(OWN_TOPICS),
             group=NAME,
             feed=feed,
+            is_outside=True,
         )
 
 
