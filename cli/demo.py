@@ -84,6 +84,8 @@ def _run(stack: Stack) -> None:
     _heading("4  Sending a burst, as a telescope sends it")
     intake = ServiceProcess(SERVICES["frb_intake"], stack.directory / "services")
     burst_id = demo_bursts.send_burst(intake.address, _say)
+    _heading("5  Sending what CHIME told of bursts, as GCN sends it")
+    demo_bursts.send_notices(_say)
     _summarise(rows, burst_id)
 
 

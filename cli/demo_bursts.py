@@ -5,16 +5,23 @@ import os
 import secrets
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 from cli.database import fetch
 from cli.environment import settings
+from cli.replay import publish
 from services.frb_intake.accounts import Role, add_user, create_token, list_users
 from shared.db.pool import connect
 from shared.errors import TocsinError
 
-SAMPLES = Path(__file__).parents[1] / "samples" / "frb" / "upload"
+_SAMPLES = Path(__file__).parents[1] / "samples"
+SAMPLES = _SAMPLES / "frb" / "upload"
+NOTICES = [_SAMPLES / "gcn" / f"chime-frb-{kind}.json" for kind in ("detection", "subsequent", "update")]
+CATALOGUE = _SAMPLES / "frb" / "catalogue" / "chimefrbcat1.csv"
+CATALOGUE_BURSTS = 7
+DEADLINE_S = 60.0
 USER = "demo"
 _STORED = """
 SELECT burst.id, summary->>'origin' AS origin, summary->>'status' AS status, summary->>'time_of_arrival' AS arrived,
@@ -27,6 +34,10 @@ FROM frb_intake.bursts AS burst ORDER BY id DESC LIMIT $1
 
 class UploadFailedError(TocsinError):
     """`tocsin frb upload` ended with an error."""
+
+
+class NoticesLostError(TocsinError):
+    """Not all bursts of the notices came to be known in time."""
 
 
 def send_burst(server: str, say: Callable[[str], None]) -> int:
@@ -55,6 +66,28 @@ def send_burst(server: str, say: Callable[[str], None]) -> int:
         raise UploadFailedError(f"tocsin frb upload ended with {done.returncode}")
     say(f"  {done.stdout.strip()}")
     return int(done.stdout)
+
+
+def send_notices(say: Callable[[str], None]) -> None:
+    """Send notices of CHIME as GCN does, and the first bursts of its catalogue; return when all are known.
+
+    Raises
+    ------
+    NoticesLostError
+        Not within a minute.
+    """
+    kafka = settings().kafka
+    asyncio.run(publish(NOTICES, kafka=kafka))
+    asyncio.run(publish([CATALOGUE], kafka=kafka, limit=CATALOGUE_BURSTS))
+    expected = 2 + CATALOGUE_BURSTS  # the update is of the first
+    deadline = time.monotonic() + DEADLINE_S
+    while time.monotonic() < deadline:
+        known = fetch("SELECT count(*) AS known FROM frb_intake.bursts WHERE origin = 'CHIME'")[0]["known"]
+        if known >= expected:
+            say(f"  {known} bursts of CHIME are known")
+            return
+        time.sleep(0.2)
+    raise NoticesLostError(f"{known} of {expected} bursts are known after {DEADLINE_S:.0f} s; see `tocsin dlq list`")
 
 
 def table(limit: int) -> list[str]:
