@@ -1,0 +1,1 @@
+"""Finds which fast radio burst belongs to which gravitational wave."""
