@@ -31,7 +31,6 @@ MAX_NOTICE_BYTES = 4_000_000
 _WAVE_TOPIC = "igwn.gwalert"
 _BURST_TOPICS = {"CHIME": "gcn.notices.chime.frb", "DSA-110": "gcn.notices.dsa110.frb"}
 _OWN_BURST_TOPIC = "frb.events"
-_GZIP_MAGIC = b"\x1f\x8b"
 
 _ALERT_TYPES = {
     CoincidenceType.INITIAL: "initial",
@@ -54,8 +53,8 @@ def gcn_notice(
     record
         The coincidence.
     combined
-        The combined sky map (FITS, gzipped or not), None when there is none. It travels gzipped inside of the notice,
-        or, when that would be too long, is named by its address.
+        The combined sky map (FITS), None when there is none. It travels inside of the notice: as it is, or gzipped
+        when the notice would be too long. If it is too long even so, the map is named by its address.
     mission
         Who reports.
     max_bytes
@@ -72,9 +71,10 @@ def gcn_notice(
         if record.scores is not None:
             notice |= _scores(record.wave, record.scores)
             if combined is not None:
-                content = _json(notice | {"healpix_file": _packed(combined)})
-                if len(content) <= max_bytes:
-                    return content
+                for pack in (bytes, _gzipped):
+                    content = _json(notice | {"healpix_file": base64.b64encode(pack(combined)).decode("ascii")})
+                    if len(content) <= max_bytes:
+                        return content
             if record.scores.combined_skymap is not None:
                 notice["healpix_url"] = record.scores.combined_skymap.uri
     content = _json(notice)
@@ -163,7 +163,7 @@ def _burst(burst: CoincidentBurst) -> dict[str, Any]:
 
 
 def _position(localisation: FrbLocalisation | None) -> dict[str, Any]:
-    if localisation is None:
+    if localisation is None or not all(math.isfinite(value) for value in localisation.model_dump().values()):
         return {}
     major, minor = localisation.semi_major_deg, localisation.semi_minor_deg
     return {
@@ -205,11 +205,9 @@ def _scores(wave: CoincidentWave, scores: CoincidenceScores) -> dict[str, Any]:
     }
 
 
-def _packed(skymap: bytes) -> str:
-    # GCN's example of a localisation is gzipped too; readers of FITS open both. No time in it: same map, same text.
-    if not skymap.startswith(_GZIP_MAGIC):
-        skymap = gzip.compress(skymap, mtime=0)
-    return base64.b64encode(skymap).decode("ascii")
+def _gzipped(skymap: bytes) -> bytes:
+    # GCN's own example of a localisation is gzipped, but astropy opens that only from a file: the second choice.
+    return gzip.compress(skymap, mtime=0)
 
 
 def _sha256(blob: BlobRef | None) -> str | None:
