@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.events.mma import BackgroundRate, CoincidenceScores
-from shared.physics.rates import poisson_rate
+from shared.physics.rates import counted_rate
 
 LOG10_ODDS_MIN, LOG10_ODDS_MAX, BINS_PER_DEX = -12, 12, 50
 N_BINS = (LOG10_ODDS_MAX - LOG10_ODDS_MIN) * BINS_PER_DEX + 1
@@ -38,7 +38,8 @@ def bin_of(odds: NDArray[np.float64]) -> NDArray[np.int64]:
     """Return the bin that odds are counted in."""
     with np.errstate(divide="ignore"):
         place = np.ceil((np.log10(odds) - LOG10_ODDS_MIN) * BINS_PER_DEX)
-    return np.clip(place, 0, N_BINS - 1).astype(np.int64)
+    bins: NDArray[np.int64] = np.clip(place, 0, N_BINS - 1).astype(np.int64)
+    return bins
 
 
 class BackgroundBook:
@@ -54,9 +55,9 @@ class BackgroundBook:
             return scores
         # The bin that the odds fall into is counted as louder: the rate is never told too small.
         n_louder = int(np.sum(entry.counts[int(bin_of(np.array([scores.odds]))[0]) :]))
-        rate = poisson_rate(n_louder, years=entry.years)
+        rate = counted_rate(n_louder, years=entry.years)
         found = BackgroundRate(
-            rate_per_year=rate.per_year,
+            rate_per_year=rate.rate_per_year,
             rate_low_per_year=rate.low_per_year,
             rate_high_per_year=rate.high_per_year,
             n_louder=n_louder,

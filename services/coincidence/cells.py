@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 from services.coincidence.domain import SkyScores
 from shared.events.frb import FrbLocalisation
-from shared.physics.macquart import redshift_range
+from shared.physics.macquart import MAX_REDSHIFT, luminosity_distance_mpc
 from shared.sky import healpix
 from shared.sky.gaussian import localisation_map
 from shared.sky.healpix import Int64Array, Intervals
 from shared.sky.localisation import Ellipse
 from shared.sky.region import conditional_distance_mpc, credible_levels, interval_probabilities
 from shared.sky.skymap import SkyMap
-from shared.sky.volume import DistanceWeight, distance_factor, distance_weight, luminosity_distance_mpc
+from shared.sky.volume import DistanceWeight, MeasuredDistance, distance_factor, distance_weight, measured_distance
 
 CELL = np.dtype(
     [
@@ -106,9 +106,32 @@ def burst_map(localisation: FrbLocalisation) -> SkyMap:
 class DistanceHint:
     """What is known of a burst's distance."""
 
-    dm_excess_pc_cm3: float | None
-    redshift: float | None
-    cosmology: str | None
+    dm_excess_pc_cm3: float | None = None
+    redshift: float | None = None
+    redshift_low: float | None = None
+    redshift_high: float | None = None
+    cosmology: str = "Planck18"
+
+    @property
+    def weight(self) -> DistanceWeight | MeasuredDistance | None:
+        """What it makes of distances; a measured redshift counts before the dispersion measure."""
+        if self.redshift is not None and self.redshift <= MAX_REDSHIFT:
+            return measured_distance(self.redshift, cosmology=self.cosmology)
+        if self.dm_excess_pc_cm3 is not None:
+            return distance_weight(self.dm_excess_pc_cm3, cosmology=self.cosmology)
+        return None
+
+    @property
+    def range_mpc(self) -> tuple[float | None, float | None]:
+        """Luminosity distances at the ends of the range of redshift."""
+        ends = (self.redshift_low, self.redshift_high) if self.redshift is None else (self.redshift, self.redshift)
+        low, high = (
+            None
+            if z is None
+            else float(luminosity_distance_mpc(min(max(z, 0.0), MAX_REDSHIFT), cosmology=self.cosmology))
+            for z in ends
+        )
+        return low, high
 
 
 @dataclass(frozen=True)
@@ -163,12 +186,12 @@ def _summed(
     known = at_centre & np.isfinite(cells["distmu"])
     if known.any():
         mean[number[known]], std[number[known]] = conditional_distance_mpc(as_skymap(cells[known]))
-    weight = _weight(comparison.hint)
+    weight = comparison.hint.weight
     has_distance = per_map(np.isfinite(cells["distmu"])) > 0
     overlap_3d = overlap
     if weight is not None:
         overlap_3d = per_map(product * distance_factor(cells["distmu"], cells["distsigma"], weight))
-    low, high = _distance_range_mpc(comparison.hint)
+    low_mpc, high_mpc = comparison.hint.range_mpc
     return [
         SkyScores(
             overlap_sky=float(overlap[at]),
@@ -177,8 +200,8 @@ def _summed(
             overlap_3d=float(overlap_3d[at]) if weight is not None and has_distance[at] else None,
             wave_distance_mean_mpc=_finite(mean[at]),
             wave_distance_std_mpc=_finite(std[at]),
-            burst_distance_low_mpc=low,
-            burst_distance_high_mpc=high,
+            burst_distance_low_mpc=low_mpc,
+            burst_distance_high_mpc=high_mpc,
         )
         for at in range(n_maps)
     ]

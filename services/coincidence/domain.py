@@ -31,7 +31,7 @@ from shared.events.mma import (
 )
 from shared.events.record import Part, Timestamp
 from shared.physics import rates
-from shared.physics.arrival import MAX_GEOCENTRE_DELAY_S, SITES, Site, geocentre_delay_s
+from shared.physics.arrival import MAX_DELAY_S, SITES, Site, geocentre_delay_s
 from shared.physics.dispersion import dispersion_delay_s
 
 METHOD_VERSION = "1"
@@ -43,7 +43,7 @@ UNKNOWN_P_ASTRO = 0.5
 # Of waves whose alert gives no classification: those of group Burst.
 LOWEST_BAND_MHZ = 400.0
 # Bursts of unknown frequency arrive no later than at the lowest band in common use; half of that is their error.
-GEOCENTRE_ERR_S = MAX_GEOCENTRE_DELAY_S / 3**0.5
+GEOCENTRE_ERR_S = MAX_DELAY_S / 3**0.5
 # Standard deviation of a time of travel of which only the largest is known.
 
 
@@ -248,9 +248,9 @@ class _Timed:
 def _geocentric_time(record: FrbEvent, *, upload_site: Site | None) -> _Timed | None:
     """Return when the burst, at infinite frequency, passed the centre of the Earth."""
     notes = []
-    dedispersed = _newest(record, lambda m: m.time_of_arrival_inf and (m.time_of_arrival_inf, m.time_of_arrival_inf_err_s))
+    dedispersed = _newest(record, _dedispersed)
     if dedispersed is not None:
-        time, err_s = dedispersed[0], dedispersed[1] or 0.0
+        time, err_s = dedispersed
     elif record.time_of_arrival is not None:
         dm_pc_cm3 = _newest(record, lambda m: m.dm_pc_cm3) or 0.0
         # It came earlier by an unknown part of this.
@@ -259,13 +259,19 @@ def _geocentric_time(record: FrbEvent, *, upload_site: Site | None) -> _Timed | 
         notes.append(f"the frequency is unknown: half the delay at {LOWEST_BAND_MHZ:g} MHz was taken off")
     else:
         return None
-    site = upload_site if record.origin == "upload" else SITES.get(record.origin)
+    site = upload_site if record.origin == "upload" else SITES.get(record.origin.lower().replace("-", ""))
     position = _newest(record, lambda m: m.localisation)
     if site is None or position is None:
         notes.append("the way to the geocentre is unknown")
         return _Timed(time, math.hypot(err_s, GEOCENTRE_ERR_S), "; ".join(notes))
     delay_s = geocentre_delay_s(site, ra_deg=position.ra_deg, dec_deg=position.dec_deg, time=time)
     return _Timed(time + timedelta(seconds=delay_s), err_s, "; ".join(notes) or None)
+
+
+def _dedispersed(measurement: FrbMeasurement) -> tuple[datetime, float] | None:
+    if measurement.time_of_arrival_inf is None:
+        return None
+    return measurement.time_of_arrival_inf, measurement.time_of_arrival_inf_err_s or 0.0
 
 
 def class_name(wave: CoincidentWave) -> str:
@@ -325,12 +331,13 @@ def scores(
     """
     own = class_of(wave, settings)
     length_s = timed.high_s - timed.low_s
-    far_time_hz = rates.far_time_hz(
-        far_gw_hz=wave.far_hz, external_rate_per_year=settings.burst_rate_per_year, window_s=length_s
-    )
-    overlap = None
+    far_time_hz = rates.far_time_hz(wave.far_hz, burst_rate_per_year=settings.burst_rate_per_year, window_s=length_s)
+    overlap = far_space_time_hz = distance_factor = None
     if sky is not None:
         overlap = sky.overlap_sky if sky.overlap_3d is None else sky.overlap_3d
+        far_space_time_hz = rates.far_space_time_hz(far_time_hz, overlap=sky.overlap_sky)
+        if sky.overlap_3d is not None and sky.overlap_sky > 0:
+            distance_factor = sky.overlap_3d / sky.overlap_sky
     return CoincidenceScores(
         time_offset_s=timed.offset_s,
         time_offset_err_s=timed.err_s,
@@ -339,7 +346,7 @@ def scores(
         window_high_s=timed.high_s,
         overlap_sky=sky.overlap_sky if sky else None,
         overlap_3d=sky.overlap_3d if sky else None,
-        distance_factor=sky.overlap_3d / sky.overlap_sky if sky and sky.overlap_3d is not None and sky.overlap_sky else None,
+        distance_factor=distance_factor,
         credible_level=sky.credible_level if sky else None,
         probdensity_per_sr=sky.probdensity_per_sr if sky else None,
         wave_distance_mean_mpc=sky.wave_distance_mean_mpc if sky else None,
@@ -347,8 +354,8 @@ def scores(
         burst_distance_low_mpc=sky.burst_distance_low_mpc if sky else None,
         burst_distance_high_mpc=sky.burst_distance_high_mpc if sky else None,
         far_time_hz=far_time_hz,
-        far_space_time_hz=far_time_hz / sky.overlap_sky if sky and sky.overlap_sky else None,
-        trials_factor=rates.trials_factor(wave.group, wave.search),
+        far_space_time_hz=far_space_time_hz,
+        trials_factor=rates.n_searches(wave.group, wave.search),
         burst_rate_per_year=settings.burst_rate_per_year,
         odds=None if overlap is None else overlap * odds_before_sky(wave, timed.window, own, settings),
         prior_odds=settings.prior_odds,
@@ -363,7 +370,7 @@ def odds_before_sky(
     density_per_s = (1 - settings.narrow_fraction) / (own.wide_s[1] - own.wide_s[0])
     if window is CoincidenceWindow.NARROW:
         density_per_s += settings.narrow_fraction / (own.narrow_s[1] - own.narrow_s[0])
-    return settings.prior_odds * p_astro * density_per_s / (settings.burst_rate_per_year / rates.YEAR_S)
+    return settings.prior_odds * p_astro * density_per_s / (settings.burst_rate_per_year / rates.SECONDS_PER_YEAR)
 
 
 @dataclass(frozen=True)
@@ -386,7 +393,7 @@ def judge(wave: Wave, burst: Burst, counted: CoincidenceScores | None, settings:
     if against:
         return Verdict(PairState.NOT_ANNOUNCED, "; ".join(against))
     assert counted.far_space_time_hz is not None
-    yearly = counted.far_space_time_hz * rates.YEAR_S
+    yearly = counted.far_space_time_hz * rates.SECONDS_PER_YEAR
     return Verdict(
         PairState.ANNOUNCED,
         f"overlap {counted.overlap_sky:.3g}, joint false-alarm rate {yearly:.3g} per year, before trials",
@@ -400,7 +407,8 @@ def _objections(
     if burst.repeater and not settings.announce_repeaters:
         yield "the burst is of a known repeater"
     if burst.importance is not None and burst.importance < settings.min_importance:
-        yield f"{burst.facts.origin} gives the burst importance {burst.importance:.3g}, below {settings.min_importance:g}"
+        origin, least = burst.facts.origin, settings.min_importance
+        yield f"{origin} gives the burst importance {burst.importance:.3g}, below {least:g}"
     if burst.facts.localisation is None:
         yield "the burst has no position"
     elif wave.skymap is None:
@@ -410,7 +418,8 @@ def _objections(
     if counted.overlap_sky < settings.min_overlap:
         yield f"the overlap of the positions, {counted.overlap_sky:.3g}, is below {settings.min_overlap:g}"
     if counted.far_space_time_hz is not None:
-        far_per_year = rates.with_trials(counted.far_space_time_hz, counted.trials_factor) * rates.YEAR_S
+        n = counted.trials_factor
+        far_per_year = n * (n - 1) * counted.far_space_time_hz * rates.SECONDS_PER_YEAR
         if far_per_year > threshold:
             yield f"the joint false-alarm rate with trials, {far_per_year:.3g} per year, is above {threshold:.3g}"
     if counted.background is not None and counted.background.rate_per_year > threshold:
@@ -446,7 +455,7 @@ def next_record(
     is_open: bool,
     now: datetime,
 ) -> Coincidence:
-    """Return the record that tells a verdict, after `revision` records of the pair, the last of which left it open or not."""
+    """Return the record that tells a verdict, after `revision` records of the pair; `is_open`: the last one stands."""
     name = coincidence_id(wave.superevent_id, burst.frb_id)
     if verdict.state is not PairState.ANNOUNCED:
         kind = CoincidenceType.RETRACTION

@@ -251,5 +251,16 @@ class _Pair:
     def comparison(self, packed: Sequence[Sequence[bytes]]) -> Comparison:
         burst = self.candidate.burst
         assert burst.facts.localisation is not None
-        hint = DistanceHint(burst.facts.dm_excess_pc_cm3, burst.facts.redshift, burst.cosmology)
-        return Comparison(burst.facts.localisation, hint, packed)
+        return Comparison(burst.facts.localisation, hint_of(burst), packed)
+
+
+def hint_of(burst: Burst) -> DistanceHint:
+    """Return what is known of a burst's distance."""
+    facts = burst.facts
+    return DistanceHint(
+        dm_excess_pc_cm3=facts.dm_excess_pc_cm3,
+        redshift=facts.redshift,
+        redshift_low=facts.redshift_low,
+        redshift_high=facts.redshift_high,
+        cosmology=burst.cosmology or "Planck18",
+    )

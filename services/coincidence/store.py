@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 from uuid import UUID
+
+import asyncpg
 
 from services.coincidence.background import BackgroundCounts
 from services.coincidence.cells import CellPart
@@ -105,7 +106,14 @@ class CoincidenceStore:
         return 0 if row is None else row["revision"]
 
     def put_burst(
-        self, *, frb_id: int, revision: int, is_test: bool, burst: Burst | None, nest29: int | None, region: Intervals | None
+        self,
+        *,
+        frb_id: int,
+        revision: int,
+        is_test: bool,
+        burst: Burst | None,
+        nest29: int | None,
+        region: Intervals | None,
     ) -> None:
         """Store what is known of a burst; None for one that cannot be compared."""
         self._work.write(
@@ -127,7 +135,7 @@ class CoincidenceStore:
         return _candidates(await self._work.fetch(_CANDIDATES.format(parent=parent), superevent_id, *within))
 
     async def candidates_of_burst(self, frb_id: int, *, within: tuple[timedelta, timedelta]) -> list[Candidate]:
-        """Return the waves whose time is within bounds before the burst's, and those that were paired with it before."""
+        """Return the waves from whose time the burst's is within bounds, and those that were paired with it before."""
         parent = "bursts.frb_id = $1"
         return _candidates(await self._work.fetch(_CANDIDATES.format(parent=parent), frb_id, *within))
 
@@ -206,7 +214,7 @@ class CoincidenceStore:
         )
 
 
-def _candidates(rows: Sequence[Mapping[str, Any]]) -> list[Candidate]:
+def _candidates(rows: Sequence[asyncpg.Record]) -> list[Candidate]:
     return [
         Candidate(
             Wave.model_validate_json(row["wave"]),

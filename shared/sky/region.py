@@ -196,10 +196,11 @@ def at_points(skymap: SkyMap, ra_deg: ArrayLike, dec_deg: ArrayLike) -> PointVal
 
 def probability_in(skymap: SkyMap, intervals: Intervals) -> float:
     """Probability inside a set of order-29 intervals, exact up to rounding."""
-    return float(_interval_probabilities(skymap, intervals.start, intervals.stop).sum())
+    return float(interval_probabilities(skymap, intervals.start, intervals.stop).sum())
 
 
-def _interval_probabilities(skymap: SkyMap, start: Int64Array, stop: Int64Array) -> FloatArray:
+def interval_probabilities(skymap: SkyMap, start: Int64Array, stop: Int64Array) -> FloatArray:
+    """Probability inside each interval [start, stop) of order-29 indices, exact up to rounding."""
     across = _probability_below(skymap, stop) - _probability_below(skymap, start)
     # Inside one cell the density is constant, and a difference of two cumulative sums would lose tiny intervals.
     cell = np.searchsorted(skymap.start, start, side="right") - 1
@@ -319,7 +320,7 @@ def _cone_cells(ra_deg: float, dec_deg: float, radius_deg: float) -> _ConeCells:
 
 def _cell_probabilities(skymap: SkyMap, ipix: Int64Array, order: int) -> FloatArray:
     start = ipix << 2 * (healpix.MAX_ORDER - order)
-    return _interval_probabilities(skymap, start, start + healpix.cell_size(order))
+    return interval_probabilities(skymap, start, start + healpix.cell_size(order))
 
 
 def _reach(order: int) -> float:

@@ -13,7 +13,7 @@ import numpy as np
 
 from services.coincidence import worker
 from services.coincidence.cells import Comparison
-from services.coincidence.handlers import CoincidenceHandler, Compute, ReadSkymap
+from services.coincidence.handlers import CoincidenceHandler, Compute
 from services.coincidence.settings import CoincidenceSection
 from shared.blobs.store import open_store
 from shared.db.unit_of_work import unit_of_work
@@ -66,7 +66,8 @@ def an_alert(
     created = MERGER + timedelta(minutes=1 + minute)
     of_event = {
         "time": MERGER, "far_hz": 1e-10, "significant": True, "instruments": ("H1", "L1"), "group": "CBC",
-        "pipeline": "gstlal", "search": "AllSky", "classification": {"BNS": 0.95, "Terrestrial": 0.05}, "properties": {},
+        "pipeline": "gstlal", "search": "AllSky", "classification": {"BNS": 0.95, "Terrestrial": 0.05},
+        "properties": {},
     } | event  # fmt: skip
     retraction = stage is AlertType.RETRACTION
     return GwAlert(
@@ -90,7 +91,9 @@ def an_alert(
 
 
 @cache
-def a_wave_map(*, ra_deg: float = POSITION[0], dec_deg: float = POSITION[1], error_deg: float = 5.0, mpc: float | None = 150.0) -> SkyMap:
+def a_wave_map(
+    *, ra_deg: float = POSITION[0], dec_deg: float = POSITION[1], error_deg: float = 5.0, mpc: float | None = 150.0
+) -> SkyMap:
     """A round sky map, with a distance unless that is None."""
     skymap = localisation_map(Ellipse(ra_deg, dec_deg, error_deg, error_deg, 0.0, 0.3934693402873666))
     if mpc is None:
@@ -102,7 +105,9 @@ def a_wave_map(*, ra_deg: float = POSITION[0], dec_deg: float = POSITION[1], err
     )  # fmt: skip
 
 
-def a_skymap_record(alert: GwAlert, skymap: SkyMap | None, *, blobs: BlobSettings, kind: MapKind = MapKind.GW) -> GwSkymap:
+def a_skymap_record(
+    alert: GwAlert, skymap: SkyMap | None, *, blobs: BlobSettings, kind: MapKind = MapKind.GW
+) -> GwSkymap:
     """What skymap_parser tells of an alert's map, or, without one, that it no longer holds."""
     part = None
     if skymap is not None:
