@@ -13,6 +13,7 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from cli.stack.paths import DIRECTORY_VARIABLE
+from services.coincidence.settings import CoincidenceSettings
 from services.frb_intake.feeds import sources as frb_sources
 from services.frb_intake.settings import FrbIntakeSettings
 from services.gw_listener.settings import GwListenerSettings
@@ -202,6 +203,7 @@ SETTINGS: Mapping[str, type[ServiceSettings]] = {
     "gw_listener": GwListenerSettings,
     "skymap_parser": SkymapParserSettings,
     "frb_intake": FrbIntakeSettings,
+    "coincidence": CoincidenceSettings,
 }
 SOURCES: Mapping[str, tuple[type[Section], ...]] = {
     "gw_listener": (ScimmaSource, GcnSource, KafkaSource, FilesSource),
@@ -273,13 +275,19 @@ def _section(name: str, model: type[BaseModel], *, heading: str) -> Iterator[str
     )
 
 
-def _variables(prefix: str, model: type[BaseModel]) -> Iterator[tuple[str, ...]]:
+def _variables(prefix: str, model: type[BaseModel], default: BaseModel | None = None) -> Iterator[tuple[str, ...]]:
+    """Rows of a section; `default`: what it is where nothing is set, if that is not what its fields say."""
     for name, field in model.model_fields.items():
         variable = f"{prefix}{ENVIRONMENT_SEPARATOR}{name}"
+        usual = field.get_default(call_default_factory=True) if default is None else getattr(default, name)
+        text = _default(field) if default is None else _text_of(usual)
         if _is_model(field.annotation):
-            yield from _variables(variable, _model(field.annotation))
+            yield from _variables(variable, _model(field.annotation), usual if isinstance(usual, BaseModel) else None)
+        elif optional := [part for part in get_args(field.annotation) if _is_model(part)]:
+            yield f"`{variable.upper()}`", "the fields below", text, _meaning(field)
+            yield from _variables(variable, _model(optional[0]))
         else:
-            yield f"`{variable.upper()}`", _type_text(field.annotation), _default(field), _meaning(field)
+            yield f"`{variable.upper()}`", _type_text(field.annotation), text, _meaning(field)
 
 
 def _is_model(annotation: Any) -> bool:
@@ -301,9 +309,11 @@ def _meaning(field: FieldInfo) -> str:
 
 
 def _default(field: FieldInfo) -> str:
-    if field.is_required():
-        return "required"
-    match field.get_default(call_default_factory=True):
+    return "required" if field.is_required() else _text_of(field.get_default(call_default_factory=True))
+
+
+def _text_of(default: Any) -> str:
+    match default:
         case None:
             return "unset"
         case bool() as value:
@@ -314,8 +324,7 @@ def _default(field: FieldInfo) -> str:
             return ", ".join(f"`{text}`" for text in _texts(values)) or "none"
         case BaseModel():
             return "its own defaults"
-        case value:
-            return f"`{value}`"
+    return f"`{default}`"
 
 
 def _texts(values: Collection[Any]) -> list[str]:
@@ -363,8 +372,9 @@ def _metrics_lines() -> Iterator[str]:
 Every service serves these at `/metrics`, beside the `process_…` and `python_…` metrics of the Prometheus client.
 A histogram NAME appears as `NAME_bucket`, `NAME_sum` and `NAME_count`. Times are in seconds.
 
-`consumer` is the name of a subscription: `gw_listener.SOURCE` for each source of gw_listener; `skymap_parser` for the
-maps and `skymap_parser.index` for pictures and search.
+`consumer` is the name of a subscription: `gw_listener.SOURCE` and `frb_intake.SOURCE` for each of their sources;
+`skymap_parser` for the maps and `skymap_parser.index` for pictures and search; `coincidence.TOPIC` for each topic that
+coincidence reads.
 """
     rows: list[tuple[str, ...]] = []
     for metric in runtime_metrics():

@@ -82,6 +82,18 @@ def test_settings_page_names_every_variable_of_every_service() -> None:
             assert page.count(f"| `{variable}` |") == 1, variable
 
 
+def test_settings_page_shows_what_a_section_is_by_default_where_it_differs_from_its_like() -> None:
+    page = settings_page()
+    for wave_class, window in (("CBC", "`-10.0`, `2.0`"), ("BURST", "`-600.0`, `120.0`")):
+        assert f"| `TOCSIN_COINCIDENCE__{wave_class}__NARROW_S` | list of number | {window} |" in page
+
+
+def test_settings_page_lists_the_fields_of_a_section_that_may_be_left_out() -> None:
+    page = settings_page()
+    assert "| `TOCSIN_COINCIDENCE__SITE` | the fields below | unset |" in page
+    assert "| `TOCSIN_COINCIDENCE__SITE__LATITUDE_DEG` | number | required |" in page
+
+
 @pytest.mark.parametrize("service", SOURCES)
 def test_settings_page_describes_every_type_of_source(service: str) -> None:
     _, _, page = settings_page().partition(f"## Sources of {service}\n")
