@@ -210,15 +210,16 @@ class HandlerUnderTest:
     async def take(self, *records: Event) -> None:
         """Handle records, each as a message in a transaction of its own; one seen before is skipped."""
         for record in records:
-            receive, handle = {
+            streams: dict[type[Event], tuple[Any, Any]] = {
                 GwAlert: (self.handler.receive_alert, self.handler.on_alert),
                 GwSkymap: (self.handler.receive_skymap, self.handler.on_skymap),
                 FrbEvent: (self.handler.receive_burst, self.handler.on_burst),
-            }[type(record)]
-            received = await receive(a_message(record))  # type: ignore[operator]
+            }
+            receive, handle = streams[type(record)]
+            received = await receive(a_message(record))
             async with unit_of_work(self.pool) as work:
                 if await work.claim("test", [received.event_id]):
-                    await handle(received.event, work)  # type: ignore[operator]
+                    await handle(received.event, work)
 
     async def told(self) -> list[Coincidence]:
         """Everything announced so far, in order."""
