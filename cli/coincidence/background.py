@@ -86,8 +86,8 @@ def background(
 ) -> None:
     """Simulate the background: stored waves, catalogued bursts, random times and right ascensions.
 
-    The narrow windows get as many pairs as the wide one, which makes many more years. What is done is kept: stop it, and
-    the same command goes on. New waves or settings are a new background. `tocsin coincidence rescore --all` puts its
+    The narrow windows get as many pairs as the wide one, which makes many more years. What is done is kept: stop it,
+    and the same command goes on. New waves or settings are a new background. `tocsin coincidence rescore --all` puts its
     rates beside every pair.
     """
     with told_in_one_line():
@@ -234,7 +234,7 @@ _waves: dict[str, list[SlidWave]]
 
 
 def _prepare(population: Population, blobs: BlobSettings) -> None:
-    global _population, _waves  # noqa: PLW0603  (what a worker process keeps between chunks)
+    global _population, _waves  # what a worker process keeps between chunks
     store = open_store(blobs)
     _population, _waves = population, {}
     for facts, canonical in population.waves:
