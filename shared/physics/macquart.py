@@ -1,11 +1,13 @@
 """Distance from dispersion: the Macquart relation between redshift and what the cosmic web adds.
 
 Macquart et al. 2020, Nature 581, 391 (arXiv:2005.13161): the mean and the scatter of the cosmic part, and a log-normal
-part of the host. What was chosen and why is in docs/decisions/0016.
+part of the host. What was chosen and why is in docs/decisions/0016, of the population of bursts in 0017.
 """
 
 from dataclasses import dataclass
 from functools import lru_cache
+from math import gamma
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -38,6 +40,11 @@ MAX_EXCESS_PC_CM3 = 3500.0
 N_EXCESSES = 300
 FFT_SIZE = 4096
 # At least twice the number of steps, for sums do not wrap then; a product of small primes.
+POPULATION_SHAPE = 3
+# Near to us bursts fill the volume: z^2.
+POPULATION_SCALE = 0.165
+# In redshift. With it, half of the bursts have more than the median excess of the first CHIME catalogue (CHIME/FRB
+# Collaboration 2021, ApJS 257, 59): 414.5 pc cm^-3 beyond NE2001 and the halo.
 
 _DELTA = np.geomspace(1e-3, 1e3, 1000)
 
@@ -104,6 +111,59 @@ def redshift_posterior(dm_excess_pc_cm3: float, *, cosmology: str = "Planck18") 
     return table.z, (1 - weight) * table.density[:, above - 1] + weight * table.density[:, above]
 
 
+def dm_likelihood(dm_excess_pc_cm3: float, *, cosmology: str = "Planck18") -> tuple[FloatArray, FloatArray]:
+    """Return redshifts, and the density (per pc cm^-3) of this excess for a burst at each of them.
+
+    The excess is off by the Milky Way's part: it is folded with a Gaussian of `MILKY_WAY_ERROR_PC_CM3`. Excesses are
+    taken as no less than 0 and no more than `MAX_EXCESS_PC_CM3`.
+
+    Raises
+    ------
+    InvalidInputError
+        The cosmology is not known.
+    """
+    table = _posterior_table(cosmology)
+    n_sigma = np.linspace(-4, 4, 81)
+    share = np.exp(-(n_sigma**2) / 2)
+    true = np.clip(dm_excess_pc_cm3, 0, table.dm[-1]) + MILKY_WAY_ERROR_PC_CM3 * n_sigma
+    # Below 0 the first column counts, in which no redshift is likely.
+    place = np.interp(true, table.dm, np.arange(len(table.dm)))
+    below = np.minimum(place.astype(int), len(table.dm) - 2)
+    weight = np.bincount(below, share * (below + 1 - place), len(table.dm))
+    weight += np.bincount(below + 1, share * (place - below), len(table.dm))
+    density: FloatArray = table.density @ (table.evidence * weight / share.sum())
+    return table.z, density
+
+
+def population_density(redshift: ArrayLike) -> FloatArray:
+    """Return the density of the redshifts of detected bursts, wherever they are (docs/decisions/0017).
+
+    A gamma distribution of shape `POPULATION_SHAPE` and scale `POPULATION_SCALE`.
+    """
+    z = np.asarray(redshift, dtype=float)
+    norm = gamma(POPULATION_SHAPE) * POPULATION_SCALE**POPULATION_SHAPE
+    density: FloatArray = z ** (POPULATION_SHAPE - 1) * np.exp(-z / POPULATION_SCALE) / norm
+    return density
+
+
+def luminosity_distance_mpc(redshift: ArrayLike, *, cosmology: str = "Planck18") -> FloatArray:
+    """Return the luminosity distance (Mpc) of redshifts (Hogg 1999, arXiv:astro-ph/9905116, equations 15, 16 and 21).
+
+    From a table, right to 0.002 Mpc. That of NaN is NaN.
+
+    Raises
+    ------
+    InvalidInputError
+        The cosmology is not known, or a redshift is not from 0 to `MAX_REDSHIFT`.
+    """
+    values = np.asarray(redshift, dtype=float)
+    if np.any((values < 0) | (values > MAX_REDSHIFT)):
+        raise InvalidInputError("redshift", redshift, f"0 to {MAX_REDSHIFT}")
+    z, distance_mpc = _distance_table(cosmology)
+    found: FloatArray = np.interp(values, z, distance_mpc)
+    return found
+
+
 def scatter_density(delta: FloatArray, *, c0: FloatArray | float, sigma: FloatArray | float) -> FloatArray:
     """Return the density, not normalised, of Delta = DM_cosmic / <DM_cosmic> (Macquart et al. 2020, equation 4)."""
     density: FloatArray = delta**-BETA * np.exp(-np.square(delta**-ALPHA - c0) / (2 * ALPHA**2 * np.square(sigma)))
@@ -129,11 +189,15 @@ def scatter_c0(sigma: FloatArray) -> FloatArray:
 
 @dataclass(frozen=True)
 class _Posterior:
-    """Of the redshift, for each excess from 0: `density` has shape (redshifts, excesses)."""
+    """Of the redshift, for each excess from 0: `density` has shape (redshifts, excesses).
+
+    Times `evidence` it is the likelihood.
+    """
 
     z: FloatArray
     dm: FloatArray
     density: FloatArray
+    evidence: FloatArray
     low: FloatArray
     mean: FloatArray
     high: FloatArray
@@ -142,16 +206,32 @@ class _Posterior:
 @lru_cache
 def _mean_table(cosmology: str) -> tuple[FloatArray, FloatArray]:
     from astropy import constants, units  # half a second, paid by the first burst
-    from astropy import cosmology as cosmologies
 
-    if cosmology not in cosmologies.available:
-        raise InvalidInputError("cosmo", cosmology, f"one of {', '.join(sorted(cosmologies.available))}")
-    model = getattr(cosmologies, cosmology)
+    model = _cosmology(cosmology)
     z = np.linspace(0, MAX_REDSHIFT, 4001)
-    integrand = (1 + z) * model.inv_efunc(z)
-    integral = np.concatenate([[0.0], np.cumsum((integrand[1:] + integrand[:-1]) / 2 * np.diff(z))])
+    integral = _integral((1 + z) * model.inv_efunc(z), z)
     scale = 3 * constants.c * model.H0 * model.Ob0 / (8 * np.pi * constants.G * constants.m_p)
     return z, BARYON_FRACTION_DIFFUSE * ELECTRONS_PER_BARYON * scale.to_value(units.pc / units.cm**3) * integral
+
+
+@lru_cache
+def _distance_table(cosmology: str) -> tuple[FloatArray, FloatArray]:
+    # Not astropy's own distances: they need SciPy.
+    model = _cosmology(cosmology)
+    z = np.linspace(0, MAX_REDSHIFT, 4001)
+    return z, (1 + z) * model.hubble_distance.to_value("Mpc") * _integral(model.inv_efunc(z), z)
+
+
+def _cosmology(name: str) -> Any:
+    from astropy import cosmology as cosmologies
+
+    if name not in cosmologies.available:
+        raise InvalidInputError("cosmo", name, f"one of {', '.join(sorted(cosmologies.available))}")
+    return getattr(cosmologies, name)
+
+
+def _integral(integrand: FloatArray, z: FloatArray) -> FloatArray:
+    return np.concatenate([[0.0], np.cumsum((integrand[1:] + integrand[:-1]) / 2 * np.diff(z))])
 
 
 @lru_cache
@@ -168,14 +248,17 @@ def _posterior_table(cosmology: str) -> _Posterior:
         # Both parts add up: their densities are folded.
         parts = np.fft.rfft([_cosmic_probability(grid, mean, c0=c0, sigma=width), _host_density(grid, at)], n)
         likelihood[row] = np.fft.irfft(parts[0] * parts[1], n)[kept].clip(0)
-    density = likelihood / np.trapezoid(likelihood, z, axis=0)
+    evidence: FloatArray = _trapezoid_weights(z) @ likelihood
+    density = likelihood / evidence
     steps = (density[1:] + density[:-1]) / 2 * np.diff(z)[:, None]
     cumulative = np.concatenate([np.zeros((1, len(kept))), np.cumsum(steps, axis=0)])
     low, high = (np.array([np.interp(level, column, z) for column in cumulative.T]) for level in LEVELS)
     mean_z = np.trapezoid(density * z[:, None], z, axis=0)
     # Without any excess there is nothing between us and the burst.
-    dm, low, mean_z, high = (np.concatenate([[0.0], column]) for column in (grid[kept], low, mean_z, high))
-    return _Posterior(z, dm, np.concatenate([np.zeros((len(z), 1)), density], axis=1), low, mean_z, high)
+    columns = (grid[kept], evidence, low, mean_z, high)
+    dm, evidence, low, mean_z, high = (np.concatenate([[0.0], column]) for column in columns)
+    density = np.concatenate([np.zeros((len(z), 1)), density], axis=1)
+    return _Posterior(z, dm, density, evidence, low, mean_z, high)
 
 
 def _cosmic_probability(grid: FloatArray, mean_dm: float, *, c0: float, sigma: float) -> FloatArray:
