@@ -27,6 +27,7 @@ COMMANDS = {
     "replay": _Command("cli.replay", "replay", EVENTS),
     "dlq": _Command("cli.dlq", "app", EVENTS),
     "skymap": _Command("cli.skymap", "skymap", SCIENCE),
+    "overlap": _Command("cli.overlap", "overlap_command", SCIENCE),
     "superevent": _Command("cli.superevent", "superevent", SCIENCE),
     "skymaps": _Command("cli.skymaps", "skymaps", SCIENCE),
     "frb": _Command("cli.frb.app", "app", BURSTS),

@@ -34,7 +34,7 @@ def skymap(
 ) -> None:
     """Position, areas, credible regions and distance of a sky map."""
     try:
-        alert, sky_map = _read(file, combined=combined)
+        alert, sky_map = read_map(file, combined=combined)
         product = domain.product(sky_map)
         extra: dict[str, Any] = {}
         if cone is not None:
@@ -58,7 +58,8 @@ def skymap(
     typer.echo(json.dumps(facts, indent=2) if as_json else _text(facts))
 
 
-def _read(file: Path, *, combined: bool) -> tuple[UpstreamAlert | None, SkyMap]:
+def read_map(file: Path, *, combined: bool) -> tuple[UpstreamAlert | None, SkyMap]:
+    """Return the map in a FITS file or in an alert, and the alert."""
     try:
         with file.open("rb") as stream:
             data = stream.read(MAX_FILE_BYTES + 1)

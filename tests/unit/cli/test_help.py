@@ -21,6 +21,7 @@ OPTIONS = {
     "dlq replay": ("TOPIC", "--max", "--dry-run"),
     "dlq drop": ("TOPIC", "--max", "--dry-run"),
     "skymap": ("FILE", "--json", "--plot", "--cone", "--at", "--combined"),
+    "overlap": ("MAP_A", "RA,DEC,ERR_DEG", "standard deviation", "--json", "--dm-excess", "--redshift", "--product"),
     "superevent": ("ID", "--json"),
     "skymaps": ("--at", "--level", "--cone", "--all", "--json"),
     "frb upload": (
