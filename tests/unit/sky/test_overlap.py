@@ -7,6 +7,7 @@ from functools import cache
 import astropy_healpix
 import numpy as np
 import pytest
+from astropy.table import Column
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,6 +22,7 @@ from tests.support.skymaps import a_flat_map, a_multiorder_map, an_explicit_map,
 with warnings.catch_warnings():
     # ligo.skymap 2.5 documents its ufuncs in a way that numpy 2.4 deprecates.
     warnings.simplefilter("ignore", DeprecationWarning)
+    from ligo.raven.search import skymap_overlap_integral as raven
     from ligo.skymap.io import read_sky_map
 
 RASTER_PIXELS = 1 << 20
@@ -180,15 +182,32 @@ def test_a_map_that_sums_to_2_overlaps_as_the_same_map_that_sums_to_1() -> None:
     assert overlap(read_skymap(two), other) == pytest.approx(overlap(read_skymap(one), other), rel=1e-12)
 
 
-def test_an_alert_and_its_combined_map_share_the_whole_combined_map() -> None:
-    """The sample alert with an external coincidence: both maps have the same cells."""
+def test_the_sample_with_an_external_coincidence_is_that_of_ligo_raven() -> None:
+    """Both maps have the same cells, where the nearest centre, by which it compares, is the cell itself."""
     alert = read_alert((SAMPLES / "igwn" / "MS181101ab-ext-update.avro").read_bytes())
     gw, both = read_skymap(alert.skymap or b""), read_skymap(alert.combined_skymap or b"")
     assert np.array_equal(gw.uniq, both.uniq)
-    # With the same cells, the nearest centre is the cell itself: any method must find this sum.
-    expected = 4 * np.pi * float((gw.probability * both.probdensity).sum())
-    assert overlap(gw, both) == pytest.approx(expected, rel=1e-12)
+    expected = raven(Column(gw.probdensity, unit="1/sr"), Column(both.probdensity, unit="1/sr"), gw.uniq, both.uniq)
+    assert overlap(gw, both) == pytest.approx(float(expected), rel=1e-12)
     assert overlap(gw, both) == pytest.approx(1639.0906, rel=1e-7)
+
+
+def test_flat_maps_overlap_as_ligo_raven_says() -> None:
+    rng = np.random.default_rng(3)
+    pixels = [rng.random(12 << 2 * order) ** 3 for order in (4, 5)]
+    flat = [values / values.sum() for values in pixels]
+    cells = [
+        SkyMap(
+            np.arange(12 << 2 * order) << 2 * (29 - order),
+            np.full(12 << 2 * order, order),
+            values / healpix.cell_area_sr(order),
+        )
+        for order, values in zip((4, 5), flat, strict=True)
+    ]
+    # It brings the coarser of two flat maps to the pixels of the finer: exact too.
+    assert overlap(*cells) == pytest.approx(float(raven(*flat)), rel=1e-9)
+    there = region.at_points(cells[0], [77.0], [-33.0]).probdensity_per_sr[0]
+    assert 4 * np.pi * there == pytest.approx(float(raven(flat[0], ra=77.0, dec=-33.0)), rel=1e-12)
 
 
 def test_the_product_keeps_the_distances_of_the_first_map_that_has_them() -> None:
