@@ -40,13 +40,40 @@ MAX_EXCESS_PC_CM3 = 3500.0
 N_EXCESSES = 300
 FFT_SIZE = 4096
 # At least twice the number of steps, for sums do not wrap then; a product of small primes.
-POPULATION_SHAPE = 3
-# Near to us bursts fill the volume: z^2.
-POPULATION_SCALE = 0.165
-# In redshift. With it, half of the bursts have more than the median excess of the first CHIME catalogue (CHIME/FRB
-# Collaboration 2021, ApJS 257, 59): 414.5 pc cm^-3 beyond NE2001 and the halo.
 
 _DELTA = np.geomspace(1e-3, 1e3, 1000)
+
+
+@dataclass(frozen=True)
+class Population:
+    """The redshifts of detected bursts, wherever they are: a gamma distribution (docs/decisions/0017).
+
+    Attributes
+    ----------
+    shape
+        Near to us their number grows like redshift to the power of this less one.
+    scale
+        Their mean redshift over the shape.
+    """
+
+    shape: float
+    scale: float
+
+    def density(self, redshift: ArrayLike) -> FloatArray:
+        """Return the density of redshifts."""
+        z = np.asarray(redshift, dtype=float)
+        norm = gamma(self.shape) * self.scale**self.shape
+        density: FloatArray = z ** (self.shape - 1) * np.exp(-z / self.scale) / norm
+        return density
+
+
+# The scales make half of the bursts have more than the median excess of the first CHIME catalogue (CHIME/FRB
+# Collaboration 2021, ApJS 257, 59): 414.5 pc cm^-3 beyond NE2001 and the halo.
+VOLUME = Population(shape=3, scale=0.165)
+# They fill the volume: as if near bursts and far ones were detected alike.
+EXPONENTIAL = Population(shape=1, scale=0.617)
+# Faint bursts, which are many, are detected from nearby only. It describes the near bursts of the catalogue.
+POPULATION = VOLUME
 
 
 @dataclass(frozen=True)
@@ -120,8 +147,10 @@ def dm_likelihood(dm_excess_pc_cm3: float, *, cosmology: str = "Planck18") -> tu
     Raises
     ------
     InvalidInputError
-        The cosmology is not known.
+        The cosmology is not known, or the excess is not a number.
     """
+    if np.isnan(dm_excess_pc_cm3):
+        raise InvalidInputError("dm_excess_pc_cm3", dm_excess_pc_cm3, "a number")
     table = _posterior_table(cosmology)
     n_sigma = np.linspace(-4, 4, 81)
     share = np.exp(-(n_sigma**2) / 2)
@@ -133,17 +162,6 @@ def dm_likelihood(dm_excess_pc_cm3: float, *, cosmology: str = "Planck18") -> tu
     weight += np.bincount(below + 1, share * (place - below), len(table.dm))
     density: FloatArray = table.density @ (table.evidence * weight / share.sum())
     return table.z, density
-
-
-def population_density(redshift: ArrayLike) -> FloatArray:
-    """Return the density of the redshifts of detected bursts, wherever they are (docs/decisions/0017).
-
-    A gamma distribution of shape `POPULATION_SHAPE` and scale `POPULATION_SCALE`.
-    """
-    z = np.asarray(redshift, dtype=float)
-    norm = gamma(POPULATION_SHAPE) * POPULATION_SCALE**POPULATION_SHAPE
-    density: FloatArray = z ** (POPULATION_SHAPE - 1) * np.exp(-z / POPULATION_SCALE) / norm
-    return density
 
 
 def luminosity_distance_mpc(redshift: ArrayLike, *, cosmology: str = "Planck18") -> FloatArray:

@@ -17,7 +17,7 @@ from functools import lru_cache
 import numpy as np
 
 from shared.errors import InvalidInputError
-from shared.physics.macquart import MAX_REDSHIFT, dm_likelihood, luminosity_distance_mpc, population_density
+from shared.physics.macquart import MAX_REDSHIFT, POPULATION, Population, dm_likelihood, luminosity_distance_mpc
 from shared.sky import healpix, region
 from shared.sky.healpix import FloatArray, Int64Array
 from shared.sky.overlap import intersection
@@ -97,26 +97,30 @@ class LineOfSight:
 
 
 @lru_cache(maxsize=_N_CACHED)
-def distance_weight(dm_excess_pc_cm3: float, *, cosmology: str = "Planck18") -> DistanceWeight:
+def distance_weight(
+    dm_excess_pc_cm3: float, *, cosmology: str = "Planck18", population: Population = POPULATION
+) -> DistanceWeight:
     """Return the weight of each distance given a dispersion measure beyond the Milky Way.
 
-    ``L(DM | z(r)) / integral of pi(z) L(DM | z) dz``, with the likelihood of `dm_likelihood` and the population of
-    `population_density`. The weight averages to 1 over that population.
+    ``L(DM | z(r)) / integral of pi(z) L(DM | z) dz``, with the likelihood of `dm_likelihood` and pi the population of
+    detected bursts. The weight averages to 1 over that population.
 
     Raises
     ------
     InvalidInputError
-        The cosmology is not known.
+        The cosmology is not known, or the excess is not a number.
     """
     z, likelihood = dm_likelihood(dm_excess_pc_cm3, cosmology=cosmology)
-    weight = likelihood / np.trapezoid(population_density(z) * likelihood, z)
+    weight = likelihood / np.trapezoid(population.density(z) * likelihood, z)
     counts = np.flatnonzero(weight > NEGLIGIBLE * weight.max())
     # One more on either side, where the weight comes down to nothing.
     kept = slice(max(int(counts[0]) - 1, 0), int(counts[-1]) + 2)
     return DistanceWeight(luminosity_distance_mpc(z[kept], cosmology=cosmology), weight[kept])
 
 
-def measured_distance(redshift: float, *, cosmology: str = "Planck18") -> MeasuredDistance:
+def measured_distance(
+    redshift: float, *, cosmology: str = "Planck18", population: Population = POPULATION
+) -> MeasuredDistance:
     """Return the distance of a burst whose host has a measured redshift; it replaces the dispersion measure.
 
     Redshifts below `NEAREST_REDSHIFT`, negative ones too, are taken as that.
@@ -132,7 +136,7 @@ def measured_distance(redshift: float, *, cosmology: str = "Planck18") -> Measur
     step = z / 100
     below, at, above = luminosity_distance_mpc([z - step, z, min(z + step, MAX_REDSHIFT)], cosmology=cosmology).tolist()
     slope_mpc = (above - below) / (min(z + step, MAX_REDSHIFT) - z + step)
-    return MeasuredDistance(at, slope_mpc / float(population_density(z)))
+    return MeasuredDistance(at, slope_mpc / float(population.density(z)))
 
 
 def distance_factor(distmu: FloatArray, distsigma: FloatArray, weight: DistanceWeight | MeasuredDistance) -> FloatArray:

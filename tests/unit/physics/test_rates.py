@@ -31,11 +31,12 @@ def test_positions_that_exclude_each_other_have_no_rate() -> None:
 def test_the_joint_rate_is_that_of_raven() -> None:
     search = pytest.importorskip("ligo.raven.search", reason="ligo-raven is not among the peers that are installed")
     far_hz = 3.2e-9
-    event = {"superevent_id": "S1", "far": far_hz, "preferred_event": "G1", "preferred_event_data": {"group": "CBC"}}
-    burst = {"graceid": "E1", "pipeline": "CHIME", "group": "External", "search": "FRB", "far": None}
+    wave = {"far": far_hz, "t_0": 0.0, "preferred_event": "G1"}
+    burst = {"graceid": "E1", "pipeline": "CHIME", "gpstime": 0.0}
     theirs = search.coinc_far(
-        "S1", "E1", -10, 2, em_rate=FRB_PER_YEAR / rates.SECONDS_PER_YEAR, se_dict=event, ext_dict=burst
-    )
+        "S1", "E1", -10, 2, gracedb=object(), em_rate=FRB_PER_YEAR / rates.SECONDS_PER_YEAR,
+        se_dict=wave, ext_dict=burst,
+    )  # fmt: skip
     ours = rates.far_time_hz(far_hz, burst_rate_per_year=FRB_PER_YEAR, window_s=FRB_CBC_WINDOW_S)
     assert ours == pytest.approx(theirs["temporal_coinc_far"], rel=1e-12)
 
