@@ -23,14 +23,17 @@ from cli.docs import (
     topics_page,
     write,
 )
-from cli.stack.services import SERVICES
+from cli.stack.services import SERVICES, Service
 from shared.events.registry import RECORDS
 from shared.schema.records import SCHEMAS, newest_schema
 from shared.schema.topics import dead_letter_topics, load_topics
 from tests.contract.schemas import records_in
 
+WITH_PAGES = ("docs", "services", "schemas", "samples", "benchmarks", "tests")
 CHECKER = Path(__file__).parent / "asyncapi"
 INSTALLED = SCHEMAS.parent / ".local" / "asyncapi"
+ROOT = SCHEMAS.parent
+PROSE = sorted([*ROOT.glob("*.md"), *(page for folder in WITH_PAGES for page in (ROOT / folder).rglob("*.md"))])
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -60,6 +63,40 @@ def test_topic_page_names_every_topic_and_documents_every_field() -> None:
 def test_links_of_the_topic_page_lead_somewhere() -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", topics_page()):
         assert (REFERENCE / target).exists(), target
+
+
+def heading_anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PROSE, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_of_the_pages_lead_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text("utf-8")):
+        if link.startswith(("http://", "https://")):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in heading_anchors(target), link
+
+
+@pytest.mark.parametrize("service", SERVICES.values(), ids=lambda service: service.name)
+def test_every_service_has_a_runbook_and_is_named_where_people_look_first(service: Service) -> None:
+    runbook = (ROOT / "services" / service.name / "README.md").read_text("utf-8")
+    assert str(service.http_port) in runbook
+    assert "## What to do when" in runbook
+    assert f"services/{service.name}/README.md" in (ROOT / "README.md").read_text("utf-8")
+    assert f"services/{service.name}/README.md" in (ROOT / "docs" / "operations.md").read_text("utf-8")
+    assert f"`{service.name}`" in (ROOT / "ARCHITECTURE.md").read_text("utf-8")
+    assert f"`{service.name}`" in (ROOT / "CHANGELOG.md").read_text("utf-8")
+
+
+def test_every_decision_is_listed() -> None:
+    decisions = ROOT / "docs" / "decisions"
+    listed = re.findall(r"^\| \[(\d+)\]\((.+?)\) \|", (decisions / "README.md").read_text("utf-8"), re.MULTILINE)
+    assert [name for _, name in listed] == sorted(path.name for path in decisions.glob("[0-9]*.md"))
+    assert all(int(number) == int(name[:4]) for number, name in listed)
 
 
 def settings_in(model: type[BaseModel], prefix: str) -> list[str]:
