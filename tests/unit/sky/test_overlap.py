@@ -174,6 +174,13 @@ def test_what_lies_outside_a_partial_map_is_zero() -> None:
     assert overlap(partial, elsewhere) == 0
 
 
+def test_no_cells_overlap_with_nothing() -> None:
+    none = SkyMap(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
+    assert overlap(none, ISOTROPIC) == overlap(ISOTROPIC, none) == overlap(none, none) == 0
+    with pytest.raises(InvalidInputError, match="zero everywhere"):
+        combined(ISOTROPIC, none)
+
+
 def test_a_map_that_sums_to_2_overlaps_as_the_same_map_that_sums_to_1() -> None:
     other = read_skymap(an_explicit_map(np.arange(200, 900)))
     one = a_multiorder_map()
