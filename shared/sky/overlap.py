@@ -91,8 +91,8 @@ def _few_among_many(few: SkyMap, many: SkyMap) -> tuple[Int64Array, Int64Array]:
 def overlap(a: SkyMap, b: SkyMap) -> float:
     """Overlap of two maps: ``4 pi`` times the integral of the product of their densities over the sky.
 
-    1 where either is isotropic, above 1 where the maps agree, 0 where they exclude each other (Ashton et al. 2018, with an
-    isotropic prior). Exact but for rounding, and the same whichever map comes first.
+    1 where either is isotropic, above 1 where the maps agree, 0 where they exclude each other (Ashton et al. 2018, with
+    an isotropic prior). Exact but for rounding, and the same whichever map comes first.
     """
     common = intersection(a, b)
     product = a.probdensity[common.in_a] * b.probdensity[common.in_b]

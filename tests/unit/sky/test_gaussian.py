@@ -81,7 +81,8 @@ def overlap_by_pixels(ellipse: Ellipse, sky_map: SkyMap) -> float:
     return float(4 * np.pi * (values * density / np.radians(ellipse.semi_minor_deg)).sum())
 
 
-NAMES = sorted(set(some_maps()) - {"FRB20201123A_hpix_uniform.fits.gz"})
+NAMES = sorted(set(some_maps()) - {"FRB20201123A_hpix_uniform.fits.gz", "S230518h-Initial.multiorder.fits"})
+# One is finer than this serves for, and has a test of its own; one is the same as another.
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -139,13 +140,13 @@ def test_a_cell_holds_the_part_of_the_directions_drawn_in_it(
 ) -> None:
     ellipse = a_gaussian(position, major_deg, minor_deg, 20.0)
     found = localisation_map(ellipse)
-    cell = found.cells.find(healpix.lonlat_to_nest29(*drawn(ellipse)))
+    cell = found.cells.find(healpix.lonlat_to_nest29(*drawn(ellipse, 500_000)))
     counts = np.bincount(cell + 1, minlength=len(found.start) + 1)
-    assert counts[0] <= 3  # of 2e6, outside the cells
+    assert counts[0] <= 2  # outside the cells
     # What the spiral leaves. Values at centres instead of averages would be off by 1e-4 where cells are fullest.
     off = counts[1:] / counts.sum() - found.probability
-    assert np.abs(off).max() < 3e-5
-    assert off.std() < 3e-6
+    assert np.abs(off).max() < 6e-5
+    assert off.std() < 8e-6
 
 
 @pytest.mark.parametrize("level", [0.5, 0.68, 0.9, 0.99])
