@@ -156,8 +156,9 @@ def compare(comparison: Comparison) -> list[SkyScores]:
     every = np.concatenate([*cells, np.empty(0, CELL)])
     position = burst_map(comparison.localisation)
     held = interval_probabilities(position, every["start"], _stop(every))
-    coarsest = int(position.order.max())
-    for at in np.unique(number[every["order"] > coarsest]):
+    core_order = int(position.order.max())
+    # Outside of the core the burst's cells are one order coarser: a hundredth of the probability, to a hundredth.
+    for at in np.unique(number[every["order"] > core_order]):
         # A map that is finer than the burst's cells resolves the Gaussian within them.
         resolved = localisation_map(ellipse_of(comparison.localisation), resolving=as_skymap(cells[at]))
         held[number == at] = interval_probabilities(resolved, cells[at]["start"], _stop(cells[at]))
@@ -190,7 +191,11 @@ def _summed(
     has_distance = per_map(np.isfinite(cells["distmu"])) > 0
     overlap_3d = overlap
     if weight is not None:
-        overlap_3d = per_map(product * distance_factor(cells["distmu"], cells["distsigma"], weight))
+        # Of a row of neighbours only some meet the burst.
+        meet = np.flatnonzero(product)
+        weighted = np.zeros(len(product))
+        weighted[meet] = product[meet] * distance_factor(cells["distmu"][meet], cells["distsigma"][meet], weight)
+        overlap_3d = per_map(weighted)
     low_mpc, high_mpc = comparison.hint.range_mpc
     return [
         SkyScores(

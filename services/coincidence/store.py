@@ -62,7 +62,12 @@ class CoincidenceStore:
 
         A pair belongs to a wave and to a burst: two transactions that each bring one side would not see each other's.
         """
-        await self._work.fetch("SELECT pg_advisory_xact_lock(hashtextextended('coincidence', 0))")
+        await self._work.fetch(
+            # Whether cells are better found by place or by map depends on how many maps: a plan for any number of them
+            # takes ten times as long.
+            "SELECT pg_advisory_xact_lock(hashtextextended('coincidence', 0)),"
+            " set_config('plan_cache_mode', 'force_custom_plan', true)"
+        )
 
     async def wave(self, superevent_id: str) -> Wave | None:
         """Return what is known of a superevent."""

@@ -73,7 +73,7 @@ VOLUME = Population(shape=3, scale=0.165)
 # They fill the volume: as if near bursts and far ones were detected alike.
 EXPONENTIAL = Population(shape=1, scale=0.617)
 # Faint bursts, which are many, are detected from nearby only. It describes the near bursts of the catalogue.
-POPULATION = VOLUME
+POPULATION = EXPONENTIAL
 
 
 @dataclass(frozen=True)

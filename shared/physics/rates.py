@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from shared.errors import InvalidInputError
 
 SECONDS_PER_YEAR = 365.25 * 86_400
-SECONDS_PER_DAY = 86_400
 
 SEARCHES = {
     ("CBC", "AllSky"): 7,
@@ -19,8 +18,6 @@ SEARCHES = {
     ("Burst", "BBH"): 7,
 }
 # Searches that look for the same wave, by group and search: a chance coincidence of each counts (gwcelery 3.0).
-THRESHOLD_HZ = {"CBC": 1 / (30 * SECONDS_PER_DAY), "Burst": 1 / SECONDS_PER_YEAR}
-# What is announced may be by chance so often, by group.
 
 
 @dataclass(frozen=True)
@@ -63,18 +60,12 @@ def far_space_time_hz(far_time_hz: float, *, overlap: float) -> float | None:
 
 
 def n_searches(group: str, search: str | None) -> int:
-    """Return among how many searches a wave was found; where the search is not known, the most of its group."""
+    """Return among how many searches a wave was found; where the search is not known, the most of its group.
+
+    Thresholds are compared with the joint rate in all pairs of searches, N (N - 1) times that of one.
+    """
     of_group = [number for (each, _), number in SEARCHES.items() if each == group]
     return SEARCHES.get((group, search or ""), max(of_group, default=max(SEARCHES.values())))
-
-
-def is_significant(joint_far_hz: float, *, group: str, search: str | None) -> bool:
-    """Whether a joint rate is low enough to announce the pair: its rate in all pairs of searches below the threshold.
-
-    Groups that are not known are held to the strictest threshold.
-    """
-    n = n_searches(group, search)
-    return joint_far_hz * n * (n - 1) <= THRESHOLD_HZ.get(group, min(THRESHOLD_HZ.values()))
 
 
 def counted_rate(n_events: int, *, years: float) -> CountedRate:

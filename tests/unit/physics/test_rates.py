@@ -64,15 +64,6 @@ def test_where_a_search_is_not_known_the_most_of_its_group_count(group: str, sea
     assert rates.n_searches(group, search) == n
 
 
-def test_a_rate_is_significant_up_to_the_threshold_over_all_pairs_of_searches() -> None:
-    one_in_30_d = 1 / (30 * 86_400)
-    assert rates.is_significant(one_in_30_d / 42.001, group="CBC", search="AllSky")
-    assert not rates.is_significant(one_in_30_d / 41.999, group="CBC", search="AllSky")
-    assert rates.is_significant(rates.THRESHOLD_HZ["Burst"] / 6.001, group="Burst", search="AllSky")
-    assert not rates.is_significant(rates.THRESHOLD_HZ["Burst"] / 5.999, group="Burst", search="AllSky")
-    assert not rates.is_significant(one_in_30_d / 42.001, group="Another", search=None)
-
-
 @given(st.integers(0, 10**9), st.floats(1e-3, 1e9))
 def test_a_counted_rate_has_the_interval_of_poisson(n: int, years: float) -> None:
     found = rates.counted_rate(n, years=years)
