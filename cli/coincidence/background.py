@@ -87,8 +87,8 @@ def background(
     """Simulate the background: stored waves, catalogued bursts, random times and right ascensions.
 
     The narrow windows get as many pairs as the wide one, which makes many more years. What is done is kept: stop it,
-    and the same command goes on. New waves or settings are a new background. `tocsin coincidence rescore --all` puts its
-    rates beside every pair.
+    and the same command goes on. New waves or settings are a new background. Its rates come beside every pair with
+    `tocsin coincidence rescore --all`.
     """
     with told_in_one_line():
         population = read_population(catalogue)
