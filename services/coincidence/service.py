@@ -55,5 +55,6 @@ def _build(settings: CoincidenceSettings, runtime: Runtime) -> Service:
                 batch_size=batch_size,
             )
             for topic, receive, handle, batch_size in streams
-        ]
+        ],
+        background=[lambda: runtime.compute.run(worker.warm_up)],
     )

@@ -15,6 +15,7 @@ from shared.settings import BlobSettings
 from shared.sky.gaussian import localisation_map
 from shared.sky.overlap import combined
 from shared.sky.skymap import read_skymap, write_skymap
+from shared.sky.volume import distance_weight
 
 FITS_MEDIA_TYPE = "application/fits"
 JSON_MEDIA_TYPE = "application/json"
@@ -23,6 +24,11 @@ JSON_MEDIA_TYPE = "application/json"
 def read_cells(settings: BlobSettings, canonical: BlobRef) -> list[CellPart]:
     """Return the rows of a canonical map."""
     return cell_parts(read_skymap(_store(settings).get(canonical)))
+
+
+def warm_up() -> None:
+    """Make the tables of distances, two thirds of a second, so that the first pair need not wait for them."""
+    distance_weight(0.0)
 
 
 def compare_all(comparisons: Sequence[Comparison]) -> list[list[SkyScores]]:
