@@ -1,0 +1,1 @@
+"""Tells people and machines, once, and takes back what no longer holds."""

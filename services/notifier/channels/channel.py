@@ -1,0 +1,148 @@
+"""What a channel is to the rest of the notifier.
+
+`prepare` is pure and says what would be sent; everything outward happens in `send`, `confirm` and `check`, outside of
+any transaction, and they may raise:
+
+- `TransientError` (or `TooManyRequestsError` with the time to wait): nothing was accepted, it is tried again;
+- `UncertainError`: the request left and no answer came, so nobody knows whether it was accepted;
+- `PermanentError`: it was refused for good.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+
+from services.notifier.happenings import Happening
+from shared.errors import TransientError
+from shared.events.notices import ChannelMode, DeliveryAction
+
+
+class TooManyRequestsError(TransientError):
+    """The other side asks for patience."""
+
+    def __init__(self, reason: str, *, retry_after_s: float) -> None:
+        super().__init__(reason)
+        self.retry_after_s = retry_after_s
+
+
+class UncertainError(TransientError):
+    """The request left; whether it was accepted is not known."""
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What was told of the same subject on the same channel before, oldest first.
+
+    Attributes
+    ----------
+    reference
+        What the other side calls it.
+    answer
+        What it answered.
+    """
+
+    revision: int
+    action: DeliveryAction
+    reference: str | None
+    answer: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A delivery that is due.
+
+    Attributes
+    ----------
+    related
+        The newest record of other subjects that belong to it: a burst's open coincidences, a superevent's newest alert and
+        map.
+    """
+
+    delivery_id: int
+    revision: int
+    action: DeliveryAction
+    mode: ChannelMode
+    happening: Happening
+    attempts: int
+    decided_at: datetime
+    earlier: Sequence[Earlier] = ()
+    related: Sequence[Happening] = ()
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What is sent: kept before it leaves.
+
+    Attributes
+    ----------
+    request
+        As JSON, complete: `send` needs nothing but this. No secrets.
+    """
+
+    request: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came of sending.
+
+    Attributes
+    ----------
+    is_confirmed
+        Nothing is left to wait for.
+    ask_again_s
+        When not confirmed: after how many seconds `confirm` is to be asked; None: the channel never says more.
+    """
+
+    reference: str | None
+    answer: dict[str, Any] = field(default_factory=dict)
+    is_confirmed: bool = False
+    ask_again_s: float | None = None
+    tns_name: str | None = None
+
+
+class Channel(Protocol):
+    """A place where notices go.
+
+    Attributes
+    ----------
+    replaces
+        Telling a subject's newest state makes every older one, not yet told, needless.
+    """
+
+    name: str
+    kind: str
+    replaces: bool
+
+    def wants(self, happening: Happening, *, told_before: bool) -> bool:
+        """Whether a happening changes anything that this channel tells; `told_before`: of the same subject."""
+        ...
+
+    def prepare(self, job: Job) -> Prepared | None:
+        """Return what is to be sent for a job; None when the channel has nothing to say of it."""
+        ...
+
+    async def send(self, prepared: Prepared, *, mode: ChannelMode) -> Answer:
+        """Send it, once."""
+        ...
+
+    async def confirm(self, prepared: Prepared, answer: Answer, *, mode: ChannelMode) -> Answer:
+        """Look what became of what was sent; only called after an answer with `ask_again_s`."""
+        ...
+
+    async def check(self, prepared: Prepared, *, mode: ChannelMode) -> Answer | None:
+        """Find out whether something whose answer was lost arrived: its answer, or None when it did not.
+
+        Raises
+        ------
+        UncertainError
+            It cannot be found out, and sending it again could tell it twice.
+        """
+        ...
+
+    async def run(self) -> None:
+        """Whatever the channel does beside (a server, a heartbeat); returns at once when there is nothing."""
+        ...

@@ -1,0 +1,67 @@
+"""Settings of notifier: channels, and rules that say what goes to which."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from services.notifier.channels.email import EmailSettings
+from services.notifier.channels.gcn import GcnSettings
+from services.notifier.channels.slack import SlackSettings
+from services.notifier.channels.tns import TnsSettings
+from services.notifier.channels.voevent import VoeventSettings
+from services.notifier.channels.webhook import WebhookSettings
+from services.notifier.happenings import Kind
+from shared.errors import InvalidInputError
+from shared.events.frb import FrbStatus
+from shared.inbox.sources import require_different_names
+from shared.settings import HttpSettings, Section, ServiceSettings
+
+NAME = "notifier"
+
+ChannelSettings = Annotated[
+    SlackSettings | TnsSettings | VoeventSettings | GcnSettings | EmailSettings | WebhookSettings,
+    Field(discriminator="kind"),
+]
+
+
+class Rule(Section):
+    """What goes to a channel. What was told once is corrected and taken back whatever the conditions say."""
+
+    channel: str = Field(description="Name of the channel.")
+    on: tuple[Kind, ...] = Field(tuple(Kind), description="burst, alert, skymap, coincidence.")
+    origins: tuple[str, ...] = Field((), description="Bursts of these origins only: upload, CHIME, DSA-110, …; all unless given.")
+    statuses: tuple[FrbStatus, ...] = Field(
+        (FrbStatus.CANDIDATE, FrbStatus.CONFIRMED), description="Bursts of these statuses only."
+    )
+    min_snr: float | None = Field(None, description="Bursts with at least this signal-to-noise ratio.")
+    significant: bool = Field(False, description="Only alerts that the IGWN calls significant.")
+    max_far_per_year: float | None = Field(None, description="Alerts with at most this false-alarm rate (1/yr).")
+
+
+class NotifierSection(Section):
+    """Who is told what, when and how."""
+
+    channels: tuple[ChannelSettings, ...] = Field((), description="Where notices go.")
+    rules: tuple[Rule, ...] = Field((), description="What goes there; one rule that fits is enough.")
+    site_url: str = Field("http://127.0.0.1:8000", description="Where people read about an event; links begin with it.")
+    max_age_h: float = Field(
+        24.0, gt=0, description="What first happened longer ago is not told any more, but for corrections of what was."
+    )
+
+    @model_validator(mode="after")
+    def _rules_fit(self) -> Self:
+        names = [channel.name for channel in self.channels]
+        require_different_names("notifier.channels.name", names)
+        for rule in self.rules:
+            if rule.channel not in names:
+                raise InvalidInputError("notifier.rules.channel", rule.channel, f"one of {', '.join(names) or 'no channels'}")
+        return self
+
+
+class NotifierSettings(ServiceSettings):
+    """Everything notifier reads from its environment."""
+
+    http: HttpSettings = HttpSettings(port=8104)
+    notifier: NotifierSection = NotifierSection()
