@@ -12,6 +12,7 @@ import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import iter_route_contexts
 from pydantic import BaseModel, Field, ValidationError
 from starlette.exceptions import HTTPException
 
@@ -144,7 +145,10 @@ def install_problem_handlers(
     async def on_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         phrase = http.HTTPStatus(error.status_code).phrase
-        return answer(request, ProblemError(error.status_code, phrase, str(error.detail), headers=error.headers))
+        headers = dict(error.headers or {})
+        if error.status_code == http.HTTPStatus.METHOD_NOT_ALLOWED:
+            headers["Allow"] = _methods_at(request, headers.get("Allow", ""))
+        return answer(request, ProblemError(error.status_code, phrase, str(error.detail), headers=headers))
 
     async def on_outage(request: Request, error: Exception) -> Response:
         log.warning("http.unavailable", path=request.scope["path"], reason=str(error))
@@ -185,6 +189,16 @@ def problem_response(
 def plain(text: str) -> str:
     """Return a text that any JSON reader takes: lone surrogates are replaced."""
     return text.encode("utf-8", "replace").decode()
+
+
+def _methods_at(request: Request, known: str) -> str:
+    """Return all methods that the path of a request has; Starlette knows those of the first route alone."""
+    methods = set(filter(None, known.split(", ")))
+    for route in iter_route_contexts(request.app.routes):
+        # Routes beside the document are there to refuse methods.
+        if route.include_in_schema and route.path_regex.match(request.scope["path"]):
+            methods |= route.methods or set()
+    return ", ".join(sorted(methods))
 
 
 def _invalid(found: Sequence[InvalidInputError]) -> ProblemError:

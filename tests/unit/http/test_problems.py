@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import httpx
 import pytest
 import structlog
-from fastapi import FastAPI, Header, Query, Request
+from fastapi import APIRouter, FastAPI, Header, Query, Request
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field, ValidationError
@@ -56,6 +56,18 @@ def an_app() -> FastAPI:
         key: Annotated[str | None, Header(max_length=3)] = None,
     ) -> None:
         return None
+
+    votes = APIRouter(prefix="/votes")
+
+    @votes.get("/{number}")
+    async def vote(number: int) -> int:
+        return number
+
+    @votes.delete("/{number}")
+    async def take_back(number: int) -> None:
+        return None
+
+    app.include_router(votes)
 
     @app.post("/raise/{what}")
     async def fail(what: str, request: Request) -> None:
@@ -220,7 +232,12 @@ async def test_what_is_not_there_is_a_problem_too(client: httpx.AsyncClient) -> 
     assert problem_of(await client.get("/nowhere/%C3%A9%00")).instance == "/nowhere/%C3%A9%00"
     answer = await client.delete("/bursts")
     assert problem_of(answer).status == 405
-    assert "POST" in answer.headers["allow"]
+
+
+async def test_a_refused_method_is_told_all_that_the_path_has(client: httpx.AsyncClient) -> None:
+    assert (await client.delete("/bursts")).headers["allow"] == "GET, POST"
+    assert (await client.put("/votes/3")).headers["allow"] == "DELETE, GET"
+    assert (await client.get("/raise/bug")).headers["allow"] == "POST"
 
 
 def test_what_pydantic_finds_in_a_body_is_a_problem() -> None:
