@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
@@ -31,7 +31,9 @@ class Rule(Section):
 
     channel: str = Field(description="Name of the channel.")
     on: tuple[Kind, ...] = Field(tuple(Kind), description="burst, alert, skymap, coincidence.")
-    origins: tuple[str, ...] = Field((), description="Bursts of these origins only: upload, CHIME, DSA-110, …; all unless given.")
+    origins: tuple[str, ...] = Field(
+        (), description="Bursts of these origins only: upload, CHIME, DSA-110, …; all unless given."
+    )
     statuses: tuple[FrbStatus, ...] = Field(
         (FrbStatus.CANDIDATE, FrbStatus.CONFIRMED), description="Bursts of these statuses only."
     )
@@ -46,6 +48,7 @@ class NotifierSection(Section):
     channels: tuple[ChannelSettings, ...] = Field((), description="Where notices go.")
     rules: tuple[Rule, ...] = Field((), description="What goes there; one rule that fits is enough.")
     site_url: str = Field("http://127.0.0.1:8000", description="Where people read about an event; links begin with it.")
+    observatory: str = Field("TOCSIN", description="Who tells.")
     max_age_h: float = Field(
         24.0, gt=0, description="What first happened longer ago is not told any more, but for corrections of what was."
     )
@@ -56,7 +59,9 @@ class NotifierSection(Section):
         require_different_names("notifier.channels.name", names)
         for rule in self.rules:
             if rule.channel not in names:
-                raise InvalidInputError("notifier.rules.channel", rule.channel, f"one of {', '.join(names) or 'no channels'}")
+                raise InvalidInputError(
+                    "notifier.rules.channel", rule.channel, f"one of {', '.join(names) or 'no channels'}"
+                )
         return self
 
 

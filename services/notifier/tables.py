@@ -40,7 +40,9 @@ deliveries = sa.Table(
     sa.Column("event_id", pg.UUID, sa.ForeignKey(happenings.c.event_id), nullable=False),
     sa.Column("action", sa.Text, nullable=False, comment="NEW, UPDATE or RETRACTION."),
     sa.Column("is_test", sa.Boolean, nullable=False),
-    sa.Column("state", sa.Text, nullable=False, comment="PENDING, SENDING, SENT, CONFIRMED, FAILED, SUPPRESSED, UNKNOWN."),
+    sa.Column(
+        "state", sa.Text, nullable=False, comment="PENDING, SENDING, SENT, CONFIRMED, FAILED, SUPPRESSED, UNKNOWN."
+    ),
     sa.Column("reason", sa.Text),
     sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
     sa.Column("decided_at", Timestamp, nullable=False, server_default=sa.text("now()")),
@@ -52,7 +54,9 @@ deliveries = sa.Table(
     sa.Column("tns_name", sa.Text),
     sa.UniqueConstraint("channel", "subject", "revision"),
     sa.UniqueConstraint("channel", "event_id"),
-    sa.Index("ix_deliveries_due", "channel", "next_attempt_at", postgresql_where=sa.text("next_attempt_at IS NOT NULL")),
+    sa.Index(
+        "ix_deliveries_due", "channel", "next_attempt_at", postgresql_where=sa.text("next_attempt_at IS NOT NULL")
+    ),
     sa.Index(
         "ix_deliveries_unfinished", "channel", "subject", postgresql_where=sa.text("state IN ('PENDING', 'SENDING')")
     ),

@@ -57,8 +57,8 @@ class Job:
     Attributes
     ----------
     related
-        The newest record of other subjects that belong to it: a burst's open coincidences, a superevent's newest alert and
-        map.
+        The newest records of the same subject and of those that belong to it: a burst's coincidences, a superevent's
+        alert, map and coincidences.
     """
 
     delivery_id: int

@@ -1,0 +1,263 @@
+"""Sends what is due on one channel, one after the other, and never twice what may have arrived.
+
+A delivery is SENDING, committed, before it leaves, and what came of it is committed after. Whoever finds it SENDING
+knows that a process died in between, and asks the other side first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Callable
+from typing import Any
+
+import asyncpg
+import structlog
+from prometheus_client import Counter, Gauge, Histogram
+
+from services.notifier.channels.channel import Answer, Channel, Prepared, TooManyRequestsError, UncertainError
+from services.notifier.channels.common import CommonSettings
+from services.notifier.store import WAKE, Due, NotifierStore
+from shared.db.errors import translated_errors
+from shared.db.pool import connect
+from shared.db.unit_of_work import UnitOfWork, unit_of_work
+from shared.errors import PermanentError, TransientError
+from shared.events.notices import ChannelMode, DeliveryState
+from shared.http.rate_limit import RateLimiter
+from shared.settings import DatabaseSettings
+
+BACKOFF_S, MAX_BACKOFF_S = 1.0, 300.0
+# Of a delivery: doubled with each try, with jitter.
+FAILURES_TO_OPEN, OPEN_S = 5, 10.0
+# So many failures in a row open the circuit: the channel rests, longer each time, up to the longest backoff.
+IDLE_S = 30.0
+# Safety net: decisions notify, and what waits has its time.
+OUTAGE_S = 1.0
+
+DELIVERIES = Counter("tocsin_deliveries_total", "What became of deliveries.", ["channel", "state"])
+OPEN_CIRCUIT = Gauge("tocsin_channel_circuit_open", "1 while a channel rests after failures.", ["channel"])
+SENDING = Histogram("tocsin_delivery_send_seconds", "Time of one request outward (s).", ["channel"])
+
+log = structlog.get_logger(__name__)
+
+
+class Dispatcher:
+    """The sender of one channel. Of several replicas one sends: it holds the channel's lock."""
+
+    def __init__(
+        self,
+        channel: Channel,
+        settings: CommonSettings,
+        *,
+        pool: asyncpg.Pool,
+        database: DatabaseSettings,
+        schema: str,
+        committed: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._committed = committed
+        self._channel = channel
+        self._settings = settings
+        self._pool = pool
+        self._database = database
+        self._schema = schema
+        self._sender = f"tocsin.{schema}"
+        self._wake = asyncio.Event()
+        self._limit = RateLimiter(rate_per_s=settings.per_minute / 60, burst=settings.at_once)
+        self._failures = 0
+        self._open_until = 0.0
+        self._random = random.Random()  # noqa: S311
+        self._log = log.bind(channel=channel.name)
+
+    async def run(self) -> None:
+        """Send for ever; outages of the database are waited out."""
+        while True:
+            try:
+                async with connect(self._database, self._schema) as connection:
+                    await self._while_connected(connection)
+            except TransientError as error:
+                self._log.warning("deliveries.waiting", reason=str(error))
+                await asyncio.sleep(OUTAGE_S)
+
+    async def _while_connected(self, connection: asyncpg.Connection) -> None:
+        with translated_errors():
+            await connection.add_listener(WAKE, self._notified)
+        while not await self._become_the_only_one(connection):  # noqa: ASYNC110  (another process's lock)
+            await asyncio.sleep(OUTAGE_S)
+        await self._settle()
+        while True:
+            self._wake.clear()
+            wait_s = await self._send_next()
+            if wait_s > 0:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), min(wait_s, IDLE_S))
+                with translated_errors():
+                    await connection.execute("SELECT 1")  # a lost connection has lost the lock
+
+    def _notified(self, *arguments: object) -> None:
+        if arguments[-1] == self._channel.name:
+            self._wake.set()
+
+    async def _become_the_only_one(self, connection: asyncpg.Connection) -> bool:
+        with translated_errors():
+            return bool(
+                await connection.fetchval(
+                    "SELECT pg_try_advisory_lock(hashtextextended($1, 3))", f"{self._schema} {self._channel.name}"
+                )
+            )
+
+    async def _settle(self) -> None:
+        """Find out what became of what was being sent when a process died."""
+        async with unit_of_work(self._pool) as work:
+            interrupted = await self._store(work).interrupted(self._channel.name)
+        for due in interrupted:
+            self._log.info("delivery.interrupted", delivery=due.job.delivery_id)
+            await self._find_out(due, "a process died while it was sent")
+
+    async def _send_next(self) -> float:
+        """Take the next step of the next delivery; return how long nothing is to be done (s)."""
+        rest_s = self._open_until - time.monotonic()
+        if rest_s > 0:
+            return rest_s
+        async with unit_of_work(self._pool) as work:
+            store = self._store(work)
+            due = await store.due(self._channel.name)
+            if due is None:
+                wait_s = await store.wait_s(self._channel.name)
+                # A hundredth more than nothing: clocks differ by their last digit.
+                return IDLE_S if wait_s is None else max(wait_s, 0.01)
+        match DeliveryState(due.row["state"]):
+            case DeliveryState.SENT:
+                await self._confirm(due)
+            case DeliveryState.SENDING:
+                await self._find_out(due, due.prepared, due.row["reason"] or "it was interrupted")
+            case _:
+                return await self._prepare_and_send(due)
+        return 0.0
+
+    async def _prepare_and_send(self, due: Due) -> float:
+        job = due.job
+        try:
+            prepared = self._channel.prepare(job)
+        except Exception as error:  # noqa: BLE001  (a record that cannot be told must not stop the others)
+            self._log.exception("delivery.unprepared", delivery=job.delivery_id)
+            await self._put(due, DeliveryState.FAILED, reason=f"it could not be written: {error}")
+            return 0.0
+        if prepared is None:
+            await self._put(due, DeliveryState.SUPPRESSED, reason="there is nothing to say")
+        elif job.mode is ChannelMode.DRY_RUN:
+            await self._put(due, DeliveryState.SUPPRESSED, reason="dry run", prepared=prepared)
+        else:
+            wait_s = self._limit.check(self._channel.name)
+            if wait_s > 0:
+                return wait_s
+            await self._put(due, DeliveryState.SENDING, prepared=prepared, tried=True)
+            await self._send(due, prepared)
+        return 0.0
+
+    async def _send(self, due: Due, prepared: Prepared) -> None:
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(self._settings.timeout_s):
+                answer = await self._channel.send(prepared, mode=due.job.mode)
+        except (UncertainError, TimeoutError) as error:
+            self._failed()
+            await self._find_out(due, prepared, str(error) or "no answer came in time")
+        except TransientError as error:
+            self._failed()
+            await self._try_again(due, error)
+        except PermanentError as error:
+            # The other side is there, and says no.
+            self._succeeded()
+            await self._put(due, DeliveryState.FAILED, reason=str(error))
+        except Exception as error:  # noqa: BLE001  (nor must a bug in a channel; what it did is found out)
+            self._log.exception("delivery.failed", delivery=due.job.delivery_id)
+            self._failed()
+            await self._find_out(due, prepared, f"a bug: {error!r}")
+        else:
+            self._succeeded()
+            SENDING.labels(self._channel.name).observe(time.monotonic() - began)
+            await self._answered(due, answer)
+
+    async def _answered(self, due: Due, answer: Answer) -> None:
+        if answer.is_confirmed:
+            await self._put(due, DeliveryState.CONFIRMED, answer=answer)
+        else:
+            await self._put(due, DeliveryState.SENT, answer=answer, retry_s=answer.ask_again_s)
+
+    async def _confirm(self, due: Due) -> None:
+        """Ask what became of what was accepted."""
+        try:
+            async with asyncio.timeout(self._settings.timeout_s):
+                answer = await self._channel.confirm(due.prepared, due.answer, mode=due.job.mode)
+        except PermanentError as error:
+            self._succeeded()
+            await self._put(due, DeliveryState.FAILED, reason=str(error))
+        except (TransientError, TimeoutError) as error:
+            self._failed()
+            reason = f"whether it arrived is not known yet: {error}"
+            await self._put(due, DeliveryState.SENT, reason=reason, retry_s=self._pause_s(due, error))
+        else:
+            self._succeeded()
+            await self._answered(due, answer)
+
+    async def _find_out(self, due: Due, prepared: Prepared, reason: str) -> None:
+        """Ask whether something arrived whose answer never came, and send it again only if it did not."""
+        try:
+            async with asyncio.timeout(self._settings.timeout_s):
+                answer = await self._channel.check(prepared, mode=due.job.mode)
+        except UncertainError as error:
+            await self._put(due, DeliveryState.UNKNOWN, reason=f"{reason}; checked: {error}")
+        except PermanentError as error:
+            await self._put(due, DeliveryState.FAILED, reason=f"{reason}; checked: {error}")
+        except (TransientError, TimeoutError) as error:
+            self._failed()
+            await self._put(due, DeliveryState.SENDING, reason=reason, retry_s=self._pause_s(due, error))
+        else:
+            if answer is None:
+                await self._try_again(due, TransientError(f"{reason}; it did not arrive"))
+            else:
+                await self._answered(due, answer)
+
+    async def _try_again(self, due: Due, error: TransientError) -> None:
+        if due.job.attempts + 1 >= self._settings.max_attempts:
+            reason = f"tried {due.job.attempts + 1} times: {error}"
+            await self._put(due, DeliveryState.FAILED, reason=reason)
+        else:
+            await self._put(due, DeliveryState.PENDING, reason=str(error), retry_s=self._pause_s(due, error))
+
+    def _pause_s(self, due: Due, error: Exception) -> float:
+        if isinstance(error, TooManyRequestsError):
+            # All of the channel is meant, not this delivery alone.
+            self._open_until = max(self._open_until, time.monotonic() + error.retry_after_s)
+            return error.retry_after_s
+        doubled = BACKOFF_S * 2.0 ** min(due.job.attempts, 20)
+        return min(doubled, MAX_BACKOFF_S) * self._random.uniform(0.5, 1.0)
+
+    def _failed(self) -> None:
+        self._failures += 1
+        if self._failures >= FAILURES_TO_OPEN:
+            rest_s = min(OPEN_S * 2.0 ** (self._failures - FAILURES_TO_OPEN), MAX_BACKOFF_S)
+            self._open_until = time.monotonic() + rest_s
+            self._log.warning("channel.rests", failures=self._failures, seconds=rest_s)
+            OPEN_CIRCUIT.labels(self._channel.name).set(1)
+
+    def _succeeded(self) -> None:
+        self._failures = 0
+        OPEN_CIRCUIT.labels(self._channel.name).set(0)
+
+    async def _put(self, due: Due, state: DeliveryState, **facts: Any) -> None:
+        async with unit_of_work(self._pool, self._committed) as work:
+            await self._store(work).put(due, state, **facts)
+        DELIVERIES.labels(self._channel.name, state).inc()
+        self._log.info(
+            "delivery",
+            delivery=due.job.delivery_id,
+            subject=due.job.happening.subject,
+            state=state,
+            reason=facts.get("reason"),
+        )
+
+    def _store(self, work: UnitOfWork) -> NotifierStore:
+        return NotifierStore(work, sender=self._sender)

@@ -1,0 +1,62 @@
+"""What happens when a record comes: it is remembered, and what is to be told of it is put down."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from services.notifier.channels.channel import Channel
+from services.notifier.domain import decide
+from services.notifier.happenings import TOPICS, Happening, read_happening
+from services.notifier.settings import NotifierSection
+from services.notifier.store import NotifierStore, revision_after
+from shared.db.unit_of_work import UnitOfWork
+from shared.events.notices import ChannelMode
+from shared.inbox.subscription import Received
+from shared.kafka.message import Message
+from shared.schema.codec import decode
+
+
+class NotifierHandler:
+    """Decides; nothing leaves from here."""
+
+    def __init__(
+        self,
+        *,
+        channels: Mapping[str, Channel],
+        modes: Mapping[str, ChannelMode],
+        settings: NotifierSection,
+        sender: str,
+    ) -> None:
+        self._channels = channels
+        self._modes = modes
+        self._settings = settings
+        self._sender = sender
+
+    async def receive(self, message: Message) -> Received[Happening] | None:
+        """Decode a record; None when nobody is told of it."""
+        _, model = TOPICS[message.topic]
+        happening = read_happening(message.topic, decode(message.value, model))
+        return None if happening is None else Received(happening.event_id, happening)
+
+    async def on_happening(self, happening: Happening, work: UnitOfWork) -> None:
+        """Put down what is told of it, on each channel."""
+        store = NotifierStore(work, sender=self._sender)
+        store.add_happening(happening)
+        earlier = await store.earlier(happening.subject)
+        decisions = decide(
+            happening,
+            channels=self._channels,
+            modes=self._modes,
+            earlier=earlier,
+            settings=self._settings,
+            now=datetime.now(UTC),
+        )
+        for decision in decisions:
+            await store.add(
+                happening,
+                decision,
+                channel=self._channels[decision.channel],
+                mode=self._modes[decision.channel],
+                revision=revision_after(earlier.get(decision.channel, ())),
+            )

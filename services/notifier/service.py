@@ -1,0 +1,81 @@
+"""Puts notifier together: four streams that decide, and a sender for each channel."""
+
+from __future__ import annotations
+
+import httpx
+
+from services.notifier.channels.channel import Channel
+from services.notifier.channels.email import EmailSettings, open_email
+from services.notifier.channels.gcn import GcnSettings, open_gcn
+from services.notifier.channels.slack import SlackSettings, open_slack
+from services.notifier.channels.tns import TnsSettings, open_tns
+from services.notifier.channels.tools import Tools
+from services.notifier.channels.voevent import VoeventSettings, open_voevent
+from services.notifier.channels.webhook import WebhookSettings, open_webhook
+from services.notifier.dispatcher import Dispatcher
+from services.notifier.handlers import NotifierHandler
+from services.notifier.happenings import TOPICS
+from services.notifier.settings import NAME, ChannelSettings, NotifierSettings
+from shared.events.notices import ChannelMode
+from shared.inbox.subscription import Subscription
+from shared.runner import Runtime, Service, ServiceDefinition
+from shared.schema.topics import dead_letter_topic
+
+
+def define(settings: NotifierSettings) -> ServiceDefinition:
+    """Return the service for these settings."""
+    return ServiceDefinition(name=NAME, build=lambda runtime: _build(settings, runtime))
+
+
+def _build(settings: NotifierSettings, runtime: Runtime) -> Service:
+    section = settings.notifier
+    tools = Tools(
+        http=httpx.AsyncClient(follow_redirects=False),
+        blobs=runtime.blobs,
+        site_url=section.site_url.rstrip("/"),
+        kafka=settings.kafka,
+        observatory=section.observatory,
+    )
+    channels = {each.name: open_channel(each, tools) for each in section.channels}
+    handler = NotifierHandler(
+        channels=channels,
+        modes={each.name: each.mode for each in section.channels},
+        settings=section,
+        sender=f"tocsin.{NAME}",
+    )
+    dispatchers = [
+        Dispatcher(channels[each.name], each, pool=runtime.pool, database=settings.database, schema=NAME)
+        for each in section.channels
+        if each.mode is not ChannelMode.OFF
+    ]
+    return Service(
+        subscriptions=[
+            Subscription(
+                name=f"{NAME}.{topic}",
+                topics=[topic],
+                receive=handler.receive,
+                handle=handler.on_happening,
+                dead_letter_topics={topic: dead_letter_topic(topic, NAME)},
+                group=NAME,
+            )
+            for topic in TOPICS
+        ],
+        background=[*(dispatcher.run for dispatcher in dispatchers), *(channel.run for channel in channels.values())],
+    )
+
+
+def open_channel(settings: ChannelSettings, tools: Tools) -> Channel:
+    """Return the channel that settings describe."""
+    match settings:
+        case SlackSettings():
+            return open_slack(settings, tools)
+        case TnsSettings():
+            return open_tns(settings, tools)
+        case VoeventSettings():
+            return open_voevent(settings, tools)
+        case GcnSettings():
+            return open_gcn(settings, tools)
+        case EmailSettings():
+            return open_email(settings, tools)
+        case WebhookSettings():
+            return open_webhook(settings, tools)

@@ -1,0 +1,270 @@
+"""What notifier remembers, in SQL."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+
+from services.notifier.channels.channel import Answer, Channel, Earlier, Job, Prepared
+from services.notifier.domain import Decision, Row
+from services.notifier.happenings import TOPICS, Happening, read_happening
+from shared.db.unit_of_work import UnitOfWork
+from shared.events.frb import FrbEvent
+from shared.events.ids import event_id
+from shared.events.mma import Coincidence
+from shared.events.notices import ChannelMode, Delivery, DeliveryAction, DeliveryState
+from shared.outbox.event import outgoing
+
+TOPIC = "notices.deliveries"
+WAKE = "notifier_deliveries"
+# Channel of PostgreSQL's notifications that wakes the dispatchers.
+
+_DUE = """
+SELECT d.*, h.topic, h.record FROM deliveries AS d JOIN happenings AS h USING (event_id)
+WHERE d.channel = $1 AND d.next_attempt_at <= now() AND d.state IN ('PENDING', 'SENDING', 'SENT')
+  AND (d.state != 'PENDING' OR NOT EXISTS (
+    SELECT FROM deliveries AS before WHERE before.channel = d.channel AND before.subject = d.subject
+      AND before.id < d.id AND before.state IN ('PENDING', 'SENDING')))
+ORDER BY d.id LIMIT 1
+"""
+_NEXT = """
+SELECT extract(epoch FROM min(next_attempt_at) - now()) AS wait_s FROM deliveries AS d
+WHERE channel = $1 AND next_attempt_at IS NOT NULL AND state IN ('PENDING', 'SENDING', 'SENT')
+  AND (d.state != 'PENDING' OR NOT EXISTS (
+    SELECT FROM deliveries AS before WHERE before.channel = d.channel AND before.subject = d.subject
+      AND before.id < d.id AND before.state IN ('PENDING', 'SENDING')))
+"""
+_INTERRUPTED = """
+SELECT d.*, h.topic, h.record FROM deliveries AS d JOIN happenings AS h USING (event_id)
+WHERE d.channel = $1 AND d.state = 'SENDING' ORDER BY d.id
+"""
+
+
+@dataclass(frozen=True)
+class Due:
+    """A delivery whose turn it is."""
+
+    row: asyncpg.Record
+    job: Job
+
+    @property
+    def prepared(self) -> Prepared:
+        """What was made of it before."""
+        return Prepared(json.loads(self.row["request"]))
+
+    @property
+    def answer(self) -> Answer:
+        """What came back so far."""
+        told = json.loads(self.row["answer"]) if self.row["answer"] else {}
+        return Answer(self.row["reference"], told, tns_name=self.row["tns_name"])
+
+
+class NotifierStore:
+    """The deliveries of one unit of work."""
+
+    def __init__(self, work: UnitOfWork, *, sender: str) -> None:
+        self._work = work
+        self._sender = sender
+
+    def add_happening(self, happening: Happening) -> None:
+        """Remember a record."""
+        self._work.write(
+            "INSERT INTO happenings (event_id, topic, subject, record) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
+            happening.event_id,
+            happening.topic,
+            happening.subject,
+            happening.record.model_dump_json(),
+        )
+        if isinstance(happening.record, Coincidence):
+            record = happening.record
+            for parent in (f"gw/{record.wave.superevent_id}", f"frb/{record.burst.frb_id}"):
+                self._work.write(
+                    "INSERT INTO links (subject, related) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+                    parent,
+                    happening.subject,
+                )
+
+    async def earlier(self, subject: str) -> Mapping[str, list[Row]]:
+        """Return what is known of a subject's deliveries, by channel, oldest first.
+
+        Others who decide about the same subject wait.
+        """
+        await self._work.fetch("SELECT pg_advisory_xact_lock(hashtextextended($1, 2))", subject)
+        rows = await self._work.fetch(
+            "SELECT id, channel, revision, action, state, attempts, mode FROM deliveries WHERE subject = $1"
+            " ORDER BY id",
+            subject,
+        )
+        found: dict[str, list[Row]] = {}
+        for row in rows:
+            found.setdefault(row["channel"], []).append(
+                Row(
+                    row["id"],
+                    row["revision"],
+                    DeliveryAction(row["action"]),
+                    DeliveryState(row["state"]),
+                    row["attempts"],
+                    ChannelMode(row["mode"]),
+                )
+            )
+        return found
+
+    async def add(
+        self, happening: Happening, decision: Decision, *, channel: Channel, mode: ChannelMode, revision: int
+    ) -> None:
+        """Store a decision and what it makes needless; announce both."""
+        if decision.needless:
+            rows = await self._work.fetch(
+                "UPDATE deliveries SET state = 'SUPPRESSED', reason = $2, next_attempt_at = NULL, changed_at = now()"
+                " WHERE id = ANY($1::bigint[]) AND state = 'PENDING' AND attempts = 0 RETURNING *",
+                decision.needless,
+                decision.suppressed or "something newer is told instead",
+            )
+            for row in rows:
+                self._announce(row, topic=happening.topic, frb_id=frb_id_of(happening))
+        state = DeliveryState.PENDING if decision.suppressed is None else DeliveryState.SUPPRESSED
+        row = await self._work.fetch_row(
+            "INSERT INTO deliveries (channel, channel_kind, mode, subject, revision, event_id, action, is_test, state,"
+            " reason, next_attempt_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10,"
+            " CASE WHEN $9 = 'PENDING' THEN now() END) ON CONFLICT DO NOTHING RETURNING *",
+            decision.channel,
+            channel.kind,
+            mode,
+            happening.subject,
+            revision,
+            happening.event_id,
+            decision.action,
+            happening.is_test,
+            state,
+            decision.suppressed,
+        )
+        if row is not None:
+            self._announce(row, topic=happening.topic, frb_id=frb_id_of(happening))
+            self._work.write("SELECT pg_notify($1, $2)", WAKE, decision.channel)
+
+    async def due(self, channel: str) -> Due | None:
+        """Return the delivery of a channel whose turn it is: of one subject never before those before it."""
+        row = await self._work.fetch_row(_DUE, channel)
+        return None if row is None else await self._read(row)
+
+    async def interrupted(self, channel: str) -> list[Due]:
+        """Return what was being sent when a process died."""
+        return [await self._read(row) for row in await self._work.fetch(_INTERRUPTED, channel)]
+
+    async def wait_s(self, channel: str) -> float | None:
+        """Return how long until something of a channel is due; None when nothing waits."""
+        row = await self._work.fetch_row(_NEXT, channel)
+        return None if row is None or row["wait_s"] is None else max(float(row["wait_s"]), 0.0)
+
+    async def put(
+        self,
+        due: Due,
+        state: DeliveryState,
+        *,
+        reason: str | None = None,
+        prepared: Prepared | None = None,
+        answer: Answer | None = None,
+        retry_s: float | None = None,
+        tried: bool = False,
+    ) -> None:
+        """Store what became of a delivery, and announce it unless it is only under way."""
+        row = await self._work.fetch_row(
+            "UPDATE deliveries SET state = $2, reason = $3, request = coalesce($4, request),"
+            " answer = coalesce($5, answer), reference = coalesce($6, reference), tns_name = coalesce($7, tns_name),"
+            " next_attempt_at = now() + make_interval(secs => $8), attempts = attempts + $9, changed_at = now()"
+            " WHERE id = $1 RETURNING *",
+            due.job.delivery_id,
+            state,
+            reason,
+            None if prepared is None else json.dumps(prepared.request),
+            None if answer is None else json.dumps(answer.answer),
+            None if answer is None else answer.reference,
+            None if answer is None else answer.tns_name,
+            retry_s,
+            int(tried),
+        )
+        if row is not None and state is not DeliveryState.SENDING:
+            self._announce(row, topic=due.job.happening.topic, frb_id=frb_id_of(due.job.happening))
+
+    async def _read(self, row: asyncpg.Record) -> Due:
+        happening = as_happening(row)
+        before = await self._work.fetch(
+            "SELECT revision, action, reference, answer FROM deliveries WHERE channel = $1 AND subject = $2 AND id < $3"
+            " AND (state IN ('SENT', 'CONFIRMED', 'UNKNOWN') OR mode = 'DRY_RUN' AND request IS NOT NULL) ORDER BY id",
+            row["channel"],
+            row["subject"],
+            row["id"],
+        )
+        related = await self._work.fetch(
+            "SELECT DISTINCT ON (subject, topic) event_id, topic, subject, record FROM happenings WHERE subject IN ("
+            " SELECT related FROM links WHERE subject = $1 UNION ALL SELECT $1) ORDER BY subject, topic, ordinal DESC",
+            row["subject"],
+        )
+        return Due(
+            row,
+            Job(
+                delivery_id=row["id"],
+                revision=row["revision"],
+                action=DeliveryAction(row["action"]),
+                mode=ChannelMode(row["mode"]),
+                happening=happening,
+                attempts=row["attempts"],
+                decided_at=row["decided_at"],
+                earlier=[
+                    Earlier(
+                        each["revision"],
+                        DeliveryAction(each["action"]),
+                        each["reference"],
+                        json.loads(each["answer"]) if each["answer"] else {},
+                    )
+                    for each in before
+                ],
+                related=[as_happening(each) for each in related],
+            ),
+        )
+
+    def _announce(self, row: asyncpg.Record, *, topic: str, frb_id: int | None) -> None:
+        record = Delivery(
+            event_id=event_id(TOPIC, str(row["id"]), row["state"], str(row["attempts"]), row["changed_at"].isoformat()),
+            delivery_id=row["id"],
+            channel=row["channel"],
+            channel_kind=row["channel_kind"],
+            mode=ChannelMode(row["mode"]),
+            subject=row["subject"],
+            revision=row["revision"],
+            source_topic=topic,
+            source_event_id=row["event_id"],
+            action=DeliveryAction(row["action"]),
+            state=DeliveryState(row["state"]),
+            reason=row["reason"],
+            attempts=row["attempts"],
+            is_test=row["is_test"],
+            decided_at=row["decided_at"],
+            changed_at=row["changed_at"],
+            reference=row["reference"],
+            tns_name=row["tns_name"],
+            frb_id=frb_id,
+        )
+        self._work.emit(outgoing(TOPIC, record, is_test=record.is_test, sender=self._sender))
+
+
+def as_happening(row: Mapping[str, Any]) -> Happening:
+    """Return a stored record as what happened."""
+    _, model = TOPICS[row["topic"]]
+    happening = read_happening(row["topic"], model.model_validate_json(row["record"]))
+    assert happening is not None
+    return happening
+
+
+def frb_id_of(happening: Happening) -> int | None:
+    """Return the burst that a happening is about."""
+    return happening.record.frb_id if isinstance(happening.record, FrbEvent) else None
+
+
+def revision_after(rows: Sequence[Row]) -> int:
+    """Return the number of a subject's next delivery on a channel."""
+    return max((row.revision for row in rows), default=0) + 1
