@@ -144,7 +144,7 @@ class NotifierStore:
         )
         if row is not None:
             self._announce(row, topic=happening.topic, frb_id=frb_id_of(happening))
-            self._work.write("SELECT pg_notify($1, $2)", WAKE, decision.channel)
+            self.wake(decision.channel)
 
     async def due(self, channel: str) -> Due | None:
         """Return the delivery of a channel whose turn it is: of one subject never before those before it."""
@@ -154,6 +154,19 @@ class NotifierStore:
     async def interrupted(self, channel: str) -> list[Due]:
         """Return what was being sent when a process died."""
         return [await self._read(row) for row in await self._work.fetch(_INTERRUPTED, channel)]
+
+    async def by_id(self, delivery_id: int) -> Due | None:
+        """Return a delivery, locked."""
+        row = await self._work.fetch_row(
+            "SELECT d.*, h.topic, h.record FROM deliveries AS d JOIN happenings AS h USING (event_id)"
+            " WHERE d.id = $1 FOR UPDATE OF d",
+            delivery_id,
+        )
+        return None if row is None else await self._read(row)
+
+    def wake(self, channel: str) -> None:
+        """Have a channel look what is due."""
+        self._work.write("SELECT pg_notify($1, $2)", WAKE, channel)
 
     async def wait_s(self, channel: str) -> float | None:
         """Return how long until something of a channel is due; None when nothing waits."""

@@ -1,0 +1,135 @@
+"""`tocsin notices`: what was told to whom, what waits, and what is done about it."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any
+
+import typer
+
+from cli.database import fetch
+from cli.environment import settings
+from cli.errors import told_in_one_line
+from cli.table import columns
+from cli.tail import plain
+from services.notifier.settings import NAME
+from services.notifier.store import Due, NotifierStore
+from shared.db.pool import create_pool
+from shared.db.unit_of_work import unit_of_work
+from shared.errors import InvalidInputError
+from shared.events.notices import DeliveryState
+
+SENDER = f"tocsin.{NAME}"
+RETRIED = (DeliveryState.FAILED, DeliveryState.UNKNOWN, DeliveryState.SUPPRESSED, DeliveryState.PENDING)
+
+app = typer.Typer(help="What was told to whom: deliveries of the notifier.", no_args_is_help=True)
+
+
+@app.command(name="list")
+def list_command(
+    channel: Annotated[str | None, typer.Option(help="Of this channel.")] = None,
+    state: Annotated[DeliveryState | None, typer.Option(case_sensitive=False, help="In this state.")] = None,
+    subject: Annotated[str | None, typer.Option(help="About this: frb/7, gw/S230518h, mma/S230518h-7.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest first.")] = 50,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """List deliveries, the newest first."""
+    with told_in_one_line():
+        rows = plain(
+            fetch(
+                "SELECT id, channel, mode, subject, revision, action, state, attempts, changed_at, reference, reason"
+                " FROM notifier.deliveries WHERE ($1::text IS NULL OR channel = $1) AND ($2::text IS NULL OR state = $2)"
+                " AND ($3::text IS NULL OR subject = $3) ORDER BY id DESC LIMIT $4",
+                channel,
+                state,
+                subject,
+                limit,
+            )
+        )
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+    elif rows:
+        typer.echo(columns(rows))
+    typer.echo(f"{len(rows)} deliveries", err=True)
+
+
+@app.command()
+def show(
+    delivery_id: Annotated[int, typer.Argument(metavar="ID", help="The delivery's number.")],
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """Show a delivery whole: what was sent, and what came back."""
+    with told_in_one_line():
+        rows = plain(fetch("SELECT * FROM notifier.deliveries WHERE id = $1", delivery_id))
+        if not rows:
+            raise InvalidInputError("ID", delivery_id, "a delivery; see `tocsin notices list`")
+    row = rows[0]
+    if as_json:
+        typer.echo(json.dumps(row, indent=2))
+        return
+    for name, value in row.items():
+        if name not in ("request", "answer"):
+            typer.echo(f"{name:<16} {'-' if value is None else value}")
+    for name in ("request", "answer"):
+        if row[name] is not None:
+            typer.echo(f"\n{name}\n{json.dumps(row[name], indent=2, ensure_ascii=False)}")
+
+
+@app.command()
+def retry(
+    delivery_ids: Annotated[list[int], typer.Argument(metavar="ID...", help="Deliveries' numbers.")],
+    send_again: Annotated[
+        bool, typer.Option("--send-again", help="Also what may have arrived: it can be told twice.")
+    ] = False,
+) -> None:
+    """Try deliveries again, now: failed, suppressed and waiting ones."""
+
+    async def one(due: Due, store: NotifierStore) -> None:
+        state = DeliveryState(due.row["state"])
+        if state not in RETRIED:
+            raise InvalidInputError("ID", due.job.delivery_id, f"a delivery that is not {state}")
+        if state is DeliveryState.UNKNOWN and not send_again:
+            raise InvalidInputError("ID", due.job.delivery_id, "--send-again beside it, for it may have arrived")
+        await store.put(due, DeliveryState.PENDING, reason="tried again by hand", retry_s=0.0)
+        store.wake(due.row["channel"])
+
+    with told_in_one_line():
+        _each(delivery_ids, one)
+    typer.echo(f"{len(delivery_ids)} tried again", err=True)
+
+
+@app.command()
+def suppress(
+    delivery_ids: Annotated[list[int], typer.Argument(metavar="ID...", help="Deliveries' numbers.")],
+    reason: Annotated[str, typer.Option(help="Why, for the record.")] = "suppressed by hand",
+) -> None:
+    """Do not tell what waits."""
+
+    async def one(due: Due, store: NotifierStore) -> None:
+        if due.row["state"] != DeliveryState.PENDING:
+            raise InvalidInputError("ID", due.job.delivery_id, f"a delivery that waits, and it is {due.row['state']}")
+        await store.put(due, DeliveryState.SUPPRESSED, reason=reason)
+        store.wake(due.row["channel"])
+
+    with told_in_one_line():
+        _each(delivery_ids, one)
+    typer.echo(f"{len(delivery_ids)} suppressed", err=True)
+
+
+def _each(delivery_ids: list[int], work: Callable[[Due, NotifierStore], Awaitable[Any]]) -> None:
+    """Do something with each delivery, all or none."""
+
+    async def in_one_transaction() -> None:
+        pool = await create_pool(settings().database, NAME)
+        try:
+            async with unit_of_work(pool) as opened:
+                store = NotifierStore(opened, sender=SENDER)
+                for delivery_id in delivery_ids:
+                    due = await store.by_id(delivery_id)
+                    if due is None:
+                        raise InvalidInputError("ID", delivery_id, "a delivery; see `tocsin notices list`")
+                    await work(due, store)
+        finally:
+            await pool.close()
+
+    asyncio.run(in_one_transaction())

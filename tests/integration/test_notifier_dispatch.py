@@ -1,0 +1,264 @@
+"""Each thing is told once on each channel, in order, whatever happens; and what may have arrived is not sent blindly."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any
+
+import asyncpg
+import pytest
+
+from cli.migrate import history
+from services.notifier import dispatcher
+from services.notifier.channels.channel import Answer, TooManyRequestsError, UncertainError
+from services.notifier.settings import NAME, Rule
+from shared.db import migrations
+from shared.db.pool import create_pool
+from shared.errors import PermanentError, TransientError
+from shared.events.frb import FrbStatus
+from shared.events.gw import AlertType
+from shared.events.notices import ChannelMode
+from shared.settings import DatabaseSettings
+from tests.support.coincidence import a_burst_record, an_alert
+from tests.support.notifier import SENT, FakeChannel, NotifierUnderTest
+
+BURSTS, ALERTS = "frb.events", "gw.alerts"
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatcher, "BACKOFF_S", 0.05)
+    monkeypatch.setattr(dispatcher, "OPEN_S", 0.2)
+
+
+@pytest.fixture
+def database(database_url: str) -> DatabaseSettings:
+    return DatabaseSettings.model_validate({"url": database_url, "pool_size": 8})
+
+
+@pytest.fixture
+async def pool(database: DatabaseSettings) -> AsyncIterator[asyncpg.Pool]:
+    metadata, versions = history(NAME)
+    await migrations.upgrade(database.url.get_secret_value(), metadata=metadata, versions=versions)
+    opened = await create_pool(database, NAME)
+    yield opened
+    await opened.close()
+
+
+def told(channel: FakeChannel) -> list[tuple[str, int, str]]:
+    return [(request["subject"], request["revision"], request["action"]) for request in channel.received]
+
+
+async def test_what_happens_is_told_once_and_in_order(pool: asyncpg.Pool, database: DatabaseSettings) -> None:
+    fake = FakeChannel()
+    notifier = NotifierUnderTest(pool, database, fake)
+
+    async with notifier.sending():
+        await notifier.take(BURSTS, a_burst_record(), a_burst_record(), a_burst_record(revision=2))
+        await notifier.take(ALERTS, an_alert())
+        await notifier.until("CONFIRMED", "CONFIRMED", "CONFIRMED")
+
+    assert told(fake) == [("frb/7", 1, "NEW"), ("frb/7", 2, "UPDATE"), ("gw/S261121ab", 1, "NEW")]
+    assert [request["earlier"] for request in fake.received] == [[], ["there"], []]
+    announced = await pool.fetch("SELECT topic, key FROM outbox ORDER BY id")
+    assert {row["topic"] for row in announced} == {"notices.deliveries"}
+    assert len(announced) == 6  # decided and confirmed, each
+
+
+async def test_an_outage_delays_nobody_else_and_loses_nothing(pool: asyncpg.Pool, database: DatabaseSettings) -> None:
+    down, well = FakeChannel("fake", does=[TransientError("away")] * 4), FakeChannel("well")
+    notifier = NotifierUnderTest(pool, database, down, well)
+
+    async with notifier.sending():
+        await notifier.take(BURSTS, *(a_burst_record(frb_id=number) for number in range(1, 6)))
+        await notifier.until(*["CONFIRMED"] * 5, channel="well")
+        await notifier.until(*["CONFIRMED"] * 5)
+
+    assert [request["subject"] for request in down.received] == [f"frb/{number}" for number in range(1, 6)]
+    assert max(await pool.fetchval("SELECT array_agg(attempts) FROM deliveries WHERE channel = 'fake'")) > 1
+
+
+async def test_nothing_overtakes_what_waits_of_the_same_subject(pool: asyncpg.Pool, database: DatabaseSettings) -> None:
+    fake = FakeChannel(does=[TransientError("away")])
+    notifier = NotifierUnderTest(pool, database, fake)
+    await notifier.take(BURSTS, a_burst_record(), a_burst_record(revision=2))
+    await notifier.take(BURSTS, a_burst_record(frb_id=8))
+
+    async with notifier.sending():
+        await notifier.until("CONFIRMED", "CONFIRMED", "CONFIRMED")
+
+    of_seven = [entry for entry in told(fake) if entry[0] == "frb/7"]
+    assert of_seven == [("frb/7", 1, "NEW"), ("frb/7", 2, "UPDATE")]
+
+
+@pytest.mark.parametrize(
+    ("found", "state", "times"),
+    [
+        (SENT, "CONFIRMED", 0),
+        (None, "CONFIRMED", 1),
+        (UncertainError("nobody can tell"), "UNKNOWN", 0),
+        (PermanentError("it never will"), "FAILED", 0),
+    ],
+)
+async def test_an_answer_that_never_came_is_asked_for_and_nothing_is_sent_blindly(
+    pool: asyncpg.Pool, database: DatabaseSettings, found: Any, state: str, times: int
+) -> None:
+    fake = FakeChannel(does=[UncertainError("no answer")], checks=[found])
+    notifier = NotifierUnderTest(pool, database, fake)
+
+    async with notifier.sending():
+        await notifier.take(BURSTS, a_burst_record())
+        await notifier.until(state)
+
+    assert len(fake.received) == times
+
+
+@pytest.mark.parametrize(("found", "times"), [(SENT, 0), (None, 1)])
+async def test_what_was_being_sent_when_the_process_died_is_asked_for(
+    pool: asyncpg.Pool, database: DatabaseSettings, found: Any, times: int
+) -> None:
+    fake = FakeChannel(gate=asyncio.Event())
+    notifier = NotifierUnderTest(pool, database, fake)
+    async with notifier.sending():
+        await notifier.take(BURSTS, a_burst_record())
+        await asyncio.wait_for(fake.under_way.wait(), 20)
+    assert await notifier.states() == ["SENDING"]
+
+    fake.gate, fake.checks = None, [found]
+    async with notifier.sending():
+        await notifier.until("CONFIRMED")
+
+    assert len(fake.received) == times
+
+
+async def test_a_retraction_of_what_was_never_told_silences_both(
+    pool: asyncpg.Pool, database: DatabaseSettings
+) -> None:
+    fake = FakeChannel()
+    notifier = NotifierUnderTest(pool, database, fake)
+    await notifier.take(BURSTS, a_burst_record(), a_burst_record(revision=2, status=FrbStatus.WITHDRAWN))
+
+    async with notifier.sending():
+        await notifier.until("SUPPRESSED", "SUPPRESSED")
+
+    assert fake.received == []
+
+
+async def test_a_retraction_of_what_may_be_out_follows_it(pool: asyncpg.Pool, database: DatabaseSettings) -> None:
+    fake = FakeChannel(gate=asyncio.Event())
+    notifier = NotifierUnderTest(pool, database, fake)
+
+    async with notifier.sending():
+        await notifier.take(ALERTS, an_alert())
+        await asyncio.wait_for(fake.under_way.wait(), 20)
+        await notifier.take(ALERTS, an_alert(AlertType.RETRACTION, minute=5))
+        fake.gate.set()
+        await notifier.until("CONFIRMED", "CONFIRMED")
+
+    assert [action for _, _, action in told(fake)] == ["NEW", "RETRACTION"]
+
+
+async def test_the_newest_state_replaces_what_waits_where_the_channel_shows_states(
+    pool: asyncpg.Pool, database: DatabaseSettings
+) -> None:
+    fake = FakeChannel(replaces=True)
+    notifier = NotifierUnderTest(pool, database, fake)
+    await notifier.take(BURSTS, *(a_burst_record(revision=number) for number in range(1, 5)))
+
+    async with notifier.sending():
+        await notifier.until("SUPPRESSED", "SUPPRESSED", "SUPPRESSED", "CONFIRMED")
+
+    assert told(fake) == [("frb/7", 4, "NEW")]
+
+
+@pytest.mark.parametrize(
+    ("mode", "superevent", "states", "reason"),
+    [
+        (ChannelMode.DRY_RUN, "S261121ab", ["SUPPRESSED"], "dry run"),
+        (ChannelMode.OFF, "S261121ab", ["SUPPRESSED"], "the channel is off"),
+        (ChannelMode.PRODUCTION, "MS261121ab", ["SUPPRESSED"], "test traffic never goes to production"),
+        (ChannelMode.SANDBOX, "MS261121ab", ["CONFIRMED"], None),
+        (ChannelMode.PRODUCTION, "S261121ab", ["CONFIRMED"], None),
+    ],
+)
+async def test_modes_keep_apart_what_must_not_leave(
+    pool: asyncpg.Pool,
+    database: DatabaseSettings,
+    mode: ChannelMode,
+    superevent: str,
+    states: list[str],
+    reason: str | None,
+) -> None:
+    fake = FakeChannel()
+    notifier = NotifierUnderTest(pool, database, fake, mode=mode)
+
+    async with notifier.sending():
+        await notifier.take(ALERTS, an_alert(superevent_id=superevent))
+        await notifier.until(*states)
+
+    assert await notifier.reasons() == [reason]
+    assert len(fake.received) == (states == ["CONFIRMED"])
+
+
+async def test_a_dry_run_keeps_what_would_have_been_sent(pool: asyncpg.Pool, database: DatabaseSettings) -> None:
+    notifier = NotifierUnderTest(pool, database, FakeChannel(), mode=ChannelMode.DRY_RUN)
+
+    async with notifier.sending():
+        await notifier.take(BURSTS, a_burst_record(), a_burst_record(revision=2))
+        await notifier.until("SUPPRESSED", "SUPPRESSED")
+
+    actions = await pool.fetch("SELECT request ->> 'action' AS action FROM deliveries ORDER BY id")
+    assert [row["action"] for row in actions] == ["NEW", "UPDATE"]
+
+
+async def test_an_answer_that_comes_later_is_waited_for(pool: asyncpg.Pool, database: DatabaseSettings) -> None:
+    accepted = Answer("report 5", {}, ask_again_s=0.05)
+    named = Answer("report 5", {"objname": "20171117A"}, is_confirmed=True, tns_name="FRB 20171117A")
+    fake = FakeChannel(does=[accepted], confirms=[accepted, TransientError("busy"), named])
+    notifier = NotifierUnderTest(pool, database, fake)
+
+    async with notifier.sending():
+        await notifier.take(BURSTS, a_burst_record())
+        await notifier.until("CONFIRMED")
+
+    assert await pool.fetchval("SELECT tns_name FROM deliveries") == "FRB 20171117A"
+    assert len(fake.received) == 1
+
+
+async def test_patience_that_is_asked_for_is_had(pool: asyncpg.Pool, database: DatabaseSettings) -> None:
+    fake = FakeChannel(does=[TooManyRequestsError("slow down", retry_after_s=0.5)])
+    notifier = NotifierUnderTest(pool, database, fake)
+    began = datetime.now(UTC)
+
+    async with notifier.sending():
+        await notifier.take(BURSTS, a_burst_record(), a_burst_record(frb_id=8))
+        await notifier.until("CONFIRMED", "CONFIRMED")
+
+    assert (datetime.now(UTC) - began).total_seconds() > 0.5
+
+
+async def test_tries_have_an_end_and_a_refusal_is_one(pool: asyncpg.Pool, database: DatabaseSettings) -> None:
+    fake = FakeChannel(does=[TransientError("away"), TransientError("away"), PermanentError("400: ra is wrong")])
+    notifier = NotifierUnderTest(pool, database, fake, max_attempts=2)
+
+    async with notifier.sending():
+        await notifier.take(BURSTS, a_burst_record(), a_burst_record(frb_id=8))
+        await notifier.until("FAILED", "FAILED")
+
+    assert await notifier.reasons() == ["tried 2 times: away", "400: ra is wrong"]
+
+
+async def test_what_was_told_is_corrected_whatever_the_rule_says(
+    pool: asyncpg.Pool, database: DatabaseSettings
+) -> None:
+    fake = FakeChannel()
+    notifier = NotifierUnderTest(pool, database, fake, rules=[Rule(channel="fake", min_snr=10)])
+
+    async with notifier.sending():
+        await notifier.take(
+            BURSTS, a_burst_record(frb_id=1), a_burst_record(frb_id=1, revision=2, status=FrbStatus.REJECTED)
+        )
+        await notifier.take(BURSTS, a_burst_record(frb_id=2, latest=None))
+        await notifier.until("CONFIRMED", "CONFIRMED")
+
+    assert [subject for subject, _, _ in told(fake)] == ["frb/1", "frb/1"]
