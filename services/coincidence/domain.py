@@ -417,7 +417,11 @@ def _objections(
         return
     if counted.overlap_sky < settings.min_overlap:
         yield f"the overlap of the positions, {counted.overlap_sky:.3g}, is below {settings.min_overlap:g}"
-    if counted.far_space_time_hz is not None:
+    elif counted.overlap_3d is not None and counted.overlap_3d < settings.min_overlap:
+        yield f"the overlap with the distances, {counted.overlap_3d:.3g}, is below {settings.min_overlap:g}"
+    if counted.far_space_time_hz is None:
+        yield "the positions exclude each other"
+    else:
         n = counted.trials_factor
         far_per_year = n * (n - 1) * counted.far_space_time_hz * rates.SECONDS_PER_YEAR
         if far_per_year > threshold:

@@ -123,7 +123,8 @@ async def test_a_rejected_burst_that_is_taken_up_again_is_announced_anew(tried: 
 @pytest.mark.parametrize(
     ("burst", "reason"),
     [
-        ({"position": (10.0, 40.0)}, "the overlap of the positions, 0, is below 1"),
+        ({"position": (10.0, 40.0)}, "the overlap of the positions, 0, is below 1; the positions exclude each other"),
+        ({"dm_excess_pc_cm3": 2500.0}, "the overlap with the distances, "),
         ({"position": None}, "the burst has no position"),
         ({"repeater": True}, "the burst is of a known repeater"),
         ({"importance": 0.1}, "upload gives the burst importance 0.1, below 0.5"),
@@ -137,7 +138,8 @@ async def test_a_pair_that_is_not_announced_is_kept_with_the_reason(
 
     pair = await tried.pair()
     assert pair is not None
-    assert (pair["state"], pair["reason"], pair["is_open"]) == ("NOT_ANNOUNCED", reason, False)
+    assert (pair["state"], pair["is_open"]) == ("NOT_ANNOUNCED", False)
+    assert pair["reason"].startswith(reason)
     assert await tried.told() == []
 
 
