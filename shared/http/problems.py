@@ -20,6 +20,8 @@ from shared.errors import InvalidInputError, TransientError
 from shared.http import openapi
 
 RETRY_AFTER_S = 2
+LOGGED = "logged as http.failed"
+# Note of an exception that needs no further line.
 MEDIA_TYPE = "application/problem+json"
 MAX_ERRORS = 50
 # A body of many wrong things is not answered with a larger one.
@@ -157,6 +159,7 @@ def install_problem_handlers(
 
     async def on_bug(request: Request, error: Exception) -> Response:
         log.error("http.failed", path=request.scope["path"], exc_info=error)
+        error.add_note(LOGGED)  # it travels on to the server, which would log it too
         # Answered outside of all middleware.
         return answer(
             request, ProblemError(500, "Failed", "an error of ours; it is in the log", headers=PLAIN_DATA_HEADERS)

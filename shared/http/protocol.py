@@ -8,9 +8,19 @@ from typing import ClassVar
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from shared.http.problems import LOGGED
+
 _log = logging.getLogger("uvicorn.error.requests")
 _log.setLevel(logging.ERROR)
 # What a client did wrong it is told itself; a line for each would let anybody fill the disk.
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    error = record.exc_info[1] if record.exc_info else None
+    return LOGGED not in getattr(error, "__notes__", ())
+
+
+_log.addFilter(_is_news)
 
 
 class PatientProtocol(HttpToolsProtocol):

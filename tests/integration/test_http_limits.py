@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import httpx
 import pytest
+import structlog
 import uvicorn
 import uvloop
 from fastapi import FastAPI, Request, Response
@@ -78,6 +79,10 @@ def an_app() -> FastAPI:
     @app.post("/model")
     async def model(body: dict[str, int]) -> int:
         return len(body)
+
+    @app.get("/bug")
+    async def bug() -> None:
+        raise ZeroDivisionError
 
     @app.post("/early")
     async def early() -> Response:
@@ -236,6 +241,15 @@ def test_what_is_refused_for_its_head_is_told_so(trial: Trial) -> None:
     with trial.connect() as connection:
         connection.sendall(head("GET", "/ok", x="y" * MAX_HEAD))
         assert answer_on(connection)[0] == 431
+
+
+def test_a_bug_is_logged_once(trial: Trial, caplog: pytest.LogCaptureFixture) -> None:
+    with structlog.testing.capture_logs() as logs:
+        assert httpx.get(f"{trial.url}/bug").status_code == 500
+        # Answered in order, so what the server has to say of the first is said.
+        assert httpx.get(f"{trial.url}/ok").status_code == 200
+    assert [(line["event"], line["path"]) for line in logs] == [("http.failed", "/bug")]
+    assert not caplog.records
 
 
 def test_what_is_no_http_is_refused_and_fills_no_log(trial: Trial, caplog: pytest.LogCaptureFixture) -> None:

@@ -191,7 +191,7 @@ async def test_whatever_was_sent_the_answer_is_json(client: httpx.AsyncClient, b
 @given(st.text(st.characters(), max_size=300), st.text(max_size=300))
 def test_any_text_makes_a_problem(text: str, path: str) -> None:
     answer = problem_response(400, "Bad", text, path, errors=[FieldError.of(InvalidInputError(text, text, text))])
-    problem = Problem.model_validate(json.loads(answer.body))
+    problem = Problem.model_validate(json.loads(bytes(answer.body)))
     assert problem.instance.isascii()
 
 
