@@ -1,7 +1,8 @@
 """Tells browsers and scripts of changes, as server-sent events, in the order in which they were committed."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 
 import structlog
 from fastapi.responses import StreamingResponse
@@ -9,10 +10,12 @@ from fastapi.responses import StreamingResponse
 from services.frb_intake.reading import BurstReader, Change, read_place
 from shared.errors import TransientError
 from shared.http.events import HEARTBEAT, Broadcast, encode_event, encode_place, event_stream
+from shared.http.problems import ProblemError
 
 LOOK_S = 0.2
 RETRY_S = 2.0
 HEARTBEAT_S = 15.0
+FULL_RETRY_AFTER_S = 60
 
 log = structlog.get_logger(__name__)
 
@@ -21,10 +24,17 @@ class Follower:
     """Looks for changes, and hands each to everybody who follows.
 
     It looks also while nobody does: a follower that joins must find no gap between what it read and what it is handed.
+
+    Parameters
+    ----------
+    max_anonymous
+        Streams at once of people without an account; nothing else limits those.
     """
 
-    def __init__(self, reader: BurstReader) -> None:
+    def __init__(self, reader: BurstReader, *, max_anonymous: int) -> None:
         self._reader = reader
+        self._max_anonymous = max_anonymous
+        self._anonymous = 0
         self._broadcast: Broadcast[Change] = Broadcast()
 
     async def run(self) -> None:
@@ -47,6 +57,24 @@ class Follower:
                 self._broadcast.publish(change)
             place = changes[-1].place
         return place
+
+    @contextmanager
+    def anonymous(self) -> Iterator[None]:
+        """Hold one of the places for followers without an account.
+
+        Raises
+        ------
+        ProblemError
+            All are taken.
+        """
+        if self._anonymous >= self._max_anonymous:
+            detail = f"{self._anonymous} follow without an account; come again later, or with one"
+            raise ProblemError(503, "Too many followers", detail, headers={"Retry-After": str(FULL_RETRY_AFTER_S)})
+        self._anonymous += 1
+        try:
+            yield
+        finally:
+            self._anonymous -= 1
 
     async def response(self, last_place: str | None) -> StreamingResponse:
         """Return the stream of changes behind a place; without one, of those from now on.

@@ -4,14 +4,14 @@ import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool
 from pydantic_core import PydanticCustomError
+
+from services.frb_intake.texts import HIDDEN, HIDDEN_IN_PROSE
 
 FLOAT32_SAFE = 1e30
 # No quantity of a radio burst comes near; beyond it, sums of squares overflow.
 _MARKUP = re.compile(r"<\s*[A-Za-z/!?]")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
-_CONTROL_BUT_LINES = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 
 
 def _no_boolean(value: Any) -> Any:
@@ -22,15 +22,19 @@ def _no_boolean(value: Any) -> Any:
 
 
 def plain_text(text: str) -> str:
-    """Return a text without markup and control characters, or raise what pydantic tells."""
-    if _MARKUP.search(text) or _CONTROL.search(text):
-        raise PydanticCustomError("plain_text", "expected plain text, without markup or control characters")
-    return text
+    """Return a text without markup and hidden characters (`texts`), or raise what pydantic tells."""
+    return _without(HIDDEN, text)
 
 
-def _lines(text: str) -> str:
-    if _MARKUP.search(text) or _CONTROL_BUT_LINES.search(text):
-        raise PydanticCustomError("plain_text", "expected plain text, without markup or control characters")
+def _prose(text: str) -> str:
+    return _without(HIDDEN_IN_PROSE, text)
+
+
+def _without(hidden: re.Pattern[str], text: str) -> str:
+    if _MARKUP.search(text) or hidden.search(text):
+        raise PydanticCustomError(
+            "plain_text", "expected plain text, without markup, control characters and changes of direction"
+        )
     return text
 
 
@@ -55,7 +59,7 @@ NotNegative = Annotated[float, Field(allow_inf_nan=False, ge=0, le=FLOAT32_SAFE)
 Count = Annotated[int, Field(ge=1, lt=2**31), BeforeValidator(_no_boolean)]
 Time = Annotated[datetime, BeforeValidator(_in_utc)]
 Word = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(plain_text)]
-Prose = Annotated[str, Field(max_length=10_000), AfterValidator(_lines)]
+Prose = Annotated[str, Field(max_length=10_000), AfterValidator(_prose)]
 
 
 class Sent(BaseModel):
@@ -159,11 +163,11 @@ class BurstIn(Sent):
         description="When the burst arrived at the telescope, at its centre frequency (UTC without a zone).",
         examples=["2017-11-17T12:21:38.87"],
     )
-    repeater: bool = Field(False, description="Whether the source is known to repeat.")
+    repeater: StrictBool = Field(False, description="Whether the source is known to repeat.")
     repeater_of: Annotated[Word, Field(max_length=64)] | None = Field(
         None, description="Name of the source's first burst.", examples=["FRB 20121102A"]
     )
-    is_test: bool = Field(False, description="Test traffic: it pages nobody and reaches no production endpoint.")
+    is_test: StrictBool = Field(False, description="Test traffic: it pages nobody and reaches no production endpoint.")
     observation: ObservationIn | None = None
     measurement: MeasurementIn | None = None
 

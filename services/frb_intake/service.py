@@ -44,7 +44,7 @@ def _build(settings: FrbIntakeSettings, runtime: Runtime) -> Service:
     section = settings.frb_intake
     intake = Intake(runtime.pool, runtime.blobs, observatory=section.observatory)
     reader = BurstReader(runtime.pool)
-    follower = Follower(reader)
+    follower = Follower(reader, max_anonymous=section.max_anonymous_followers)
     doorkeeper = Doorkeeper(
         Accounts(runtime.pool, trust_s=section.credential_cache_s),
         requests=RateLimiter(rate_per_s=section.requests_per_s, burst=section.requests_burst),

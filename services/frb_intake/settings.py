@@ -19,6 +19,9 @@ class FrbIntakeSection(Section):
     )
     requests_per_s: float = Field(500.0, gt=0, description="Requests of one account, sustained.")
     requests_burst: int = Field(2000, ge=1, description="And at once.")
+    max_anonymous_followers: int = Field(
+        100, ge=0, description="Streams of changes that people without an account may have open at once."
+    )
     max_image_bytes: int = Field(8 * 1024 * 1024, description="Largest image that is taken.")
     max_image_pixels: int = Field(50_000_000, description="Largest area of an image (pixels).")
     max_body_bytes: int = Field(32 * 1024 * 1024, description="Largest request that is read.")

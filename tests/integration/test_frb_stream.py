@@ -13,8 +13,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.frb_intake import EVENTS, IntakeUnderTest, a_burst, running_intake
-from tests.support.runtime import DEADLINE_S
+from tests.support.frb_intake import EVENTS, PASSWORD, IntakeUnderTest, a_burst, running_intake
+from tests.support.runtime import DEADLINE_S, eventually
 
 STREAM = "/api/v1/stream"
 WRITERS, CHANGES_OF_EACH = 8, 25
@@ -166,6 +166,36 @@ def test_a_place_that_no_event_has_is_refused(intake: IntakeUnderTest, place: st
     answer = intake.client(None).get(STREAM, headers={"Last-Event-ID": place})
     assert answer.status_code == 400
     assert answer.json()["errors"][0]["field"] == "Last-Event-ID"
+
+
+def test_followers_without_an_account_are_so_many_and_no_more(intake: IntakeUnderTest) -> None:
+    reader = intake.add_user("read")
+    other = intake.system.start("frb_intake", TOCSIN_FRB_INTAKE__MAX_ANONYMOUS_FOLLOWERS="2")
+    other.wait_ready()
+    address = f"http://127.0.0.1:{other.port}{STREAM}"
+
+    @contextmanager
+    def status(**how: Any) -> Iterator[httpx.Response]:
+        with httpx.stream("GET", address, timeout=60, **how) as answer:
+            yield answer
+
+    def is_admitted() -> bool:
+        with status() as answer:
+            return answer.status_code == 200
+
+    try:
+        with status() as first:
+            with status() as second:
+                assert (first.status_code, second.status_code) == (200, 200)
+                with status() as third:
+                    assert third.status_code == 503
+                    assert int(third.headers["retry-after"]) > 0
+                with status(auth=(reader, PASSWORD)) as known:
+                    assert known.status_code == 200
+            eventually(is_admitted, "the place of who has left")
+            assert next(first.iter_lines()).startswith("id: ")
+    finally:
+        other.stop()
 
 
 def test_a_service_that_stops_ends_its_streams(intake: IntakeUnderTest) -> None:

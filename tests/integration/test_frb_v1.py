@@ -335,6 +335,12 @@ class TestAccess:
                 assert httpx.get(address, auth=(intake.add_user("submit"), PASSWORD)).status_code == 403, path
                 if "stream" not in path:
                     assert httpx.get(address, auth=(intake.add_user("read"), PASSWORD)).status_code == 200, path
+            parts = {"radio_measurement": (None, json.dumps(MEASUREMENT)), "search": ("a.jpg", a_jpeg())}
+            (image,) = everybody.post(EVENTS, files=parts).raise_for_status().json()["images"]
+            picture = f"http://127.0.0.1:{closed.port}{image['url']}"
+            private = httpx.get(picture, auth=(intake.add_user("read"), PASSWORD))
+            # What not everybody may read, no proxy may keep.
+            assert (private.status_code, private.headers["cache-control"].split(",")[0]) == (200, "private")
             # The old script cannot show who reads; its doors are not reading.
             assert httpx.get(f"http://127.0.0.1:{closed.port}/healthz").status_code == 200
         finally:
@@ -561,6 +567,7 @@ class TestImages:
         assert "<" not in image["file_name"]
         answer = reader.get(image["url"])
         assert (answer.content, answer.headers["content-type"]) == (a_jpeg(), "image/jpeg")
+        assert answer.headers["cache-control"].startswith("public")
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert "default-src 'none'" in answer.headers["content-security-policy"]
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import nullcontext
 from typing import Annotated, Any, Literal, NoReturn
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
@@ -41,6 +42,7 @@ from shared.http.json_body import parse_json, parse_yaml
 from shared.http.problems import PROBLEM_RESPONSES, ProblemError
 
 PREFIX = "/api/v1"
+_BOOLEANS = {"true": True, "True": True, "false": False, "False": False}
 IMAGES = {"search": "search", "image": "image", "histogram": "histogram"}
 YAML_TYPES = ("application/yaml", "application/x-yaml", "text/yaml")
 YAML_ONLY = ("time_of_arrival", "repeater", "repeater_of")
@@ -134,6 +136,11 @@ def v1_router(
             await doorkeeper.admit_reader(request)
         except AccessError as error:
             _turn_away(error)
+
+    async def following(request: Request) -> AsyncIterator[None]:
+        # Ends with the stream, not with the beginning of the answer.
+        with nullcontext() if "authorization" in request.headers else follower.anonymous():
+            yield
 
     Submitter = Annotated[Asker, asking(Role.SUBMIT)]  # noqa: N806
     Rater = Annotated[Asker, asking(Role.RATE)]  # noqa: N806
@@ -273,14 +280,15 @@ def v1_router(
         if blob is None:
             raise ProblemError(404, "Not found", f"burst {burst_id} has no image {name}")
         data = await asyncio.to_thread(blobs.get, blob)
-        headers = {"Cache-Control": "public, max-age=31536000, immutable", "ETag": f'"{blob.sha256}"'}
+        who = "public" if settings.public_reading else "private"
+        headers = {"Cache-Control": f"{who}, max-age=31536000, immutable", "ETag": f'"{blob.sha256}"'}
         return Response(data, media_type=blob.media_type, headers=headers)
 
     @router.get(
         "/stream",
         response_class=Response,
         responses={**asked, 200: {"description": "Server-sent events.", "content": {"text/event-stream": {}}}},
-        dependencies=to_read,
+        dependencies=[*to_read, Depends(following)],
         openapi_extra=by_anybody,
     )
     async def stream(
@@ -349,7 +357,8 @@ async def _burst_from_parts(request: Request, settings: FrbIntakeSection) -> tup
     if observation is not None:
         body["observation"] = parse_yaml(await _text(observation, "observation"), field="observation")
     if (is_test := form.get("is_test")) is not None:
-        body["is_test"] = is_test
+        # The part of a form is text, whatever it means; what is neither of the two is refused by its name.
+        body["is_test"] = _BOOLEANS.get(is_test, is_test) if isinstance(is_test, str) else "a file"
     sent = _validated(CompleteBurstIn, body)
     images = await read_images(form, IMAGES, max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels)
     return sent, images

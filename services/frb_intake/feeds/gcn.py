@@ -25,6 +25,7 @@ from services.frb_intake.feeds.notice import (
     tns_name,
     utc,
 )
+from services.frb_intake.texts import visible
 from shared.errors import InvalidInputError
 from shared.events.frb import FrbObservation
 from shared.http.json_body import parse_json
@@ -80,6 +81,7 @@ def read_gcn(data: bytes, *, topic: str | None = None, marked_test: bool = False
     content = parse_json(data, field="notice", max_bytes=MAX_NOTICE_BYTES)
     if not isinstance(content, dict):
         raise InvalidInputError("notice", type(content).__name__, "a JSON object")
+    content = {name: visible(value) for name, value in content.items()}
     origin = _origin(content.get("$schema"), topic)
     try:
         wire = _Notice.model_validate(content)

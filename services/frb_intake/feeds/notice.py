@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
+from services.frb_intake.texts import visible
 from shared.errors import InvalidInputError
 from shared.events.blob import BlobRef
 from shared.events.frb import FrbObservation
@@ -206,6 +207,6 @@ def kept(unmapped: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in unmapped.items():
         size = len(name) + len(json.dumps(value))
         if size <= min(room, MAX_UNMAPPED_CHARACTERS):
-            found[name] = value
+            found[visible(name)] = value
             room -= size
     return found

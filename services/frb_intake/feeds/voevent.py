@@ -24,6 +24,7 @@ from services.frb_intake.feeds.notice import (
     tns_name,
     utc,
 )
+from services.frb_intake.texts import visible
 from shared.errors import InvalidInputError
 from shared.events.frb import FrbObservation
 
@@ -90,6 +91,7 @@ def read_voevent(data: bytes, *, marked_test: bool = False) -> FrbNotice | None:
         It is no VOEvent, or one about a burst that lacks what such a packet must have.
     """
     root = parse_xml(data)
+    _make_visible(root)
     if etree.QName(root).localname != "VOEvent":
         raise InvalidInputError("packet", etree.QName(root).localname, "a VOEvent")
     ivorn, role = root.get("ivorn", "").strip(), root.get("role", "observation")
@@ -336,6 +338,14 @@ def _associated(why: etree._Element | None) -> float | None:
 def _note(root: etree._Element, why: etree._Element | None) -> str | None:
     texts = (_text(why, "{*}Description"), _text(root, "{*}Citations/{*}Description"), _text(root, "{*}Description"))
     return _bounded("Description", "\n".join(filter(None, texts)), MAX_TEXT_CHARACTERS) or None
+
+
+def _make_visible(root: etree._Element) -> None:
+    """Take hidden characters out of all texts and attributes."""
+    for element in root.iter(etree.Element):
+        element.text = visible(element.text)
+        for name, value in element.attrib.items():
+            element.set(name, visible(value))
 
 
 def _bounded(name: str, text: str, characters: int) -> str:
