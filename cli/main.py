@@ -26,6 +26,8 @@ COMMANDS = {
     "tail": _Command("cli.tail", "tail", EVENTS),
     "replay": _Command("cli.replay", "replay", EVENTS),
     "dlq": _Command("cli.dlq", "app", EVENTS),
+    "notices": _Command("cli.notices", "app", EVENTS),
+    "drill": _Command("cli.drill", "drill", EVENTS),
     "skymap": _Command("cli.skymap", "skymap", SCIENCE),
     "overlap": _Command("cli.overlap", "overlap_command", SCIENCE),
     "superevent": _Command("cli.superevent", "superevent", SCIENCE),
