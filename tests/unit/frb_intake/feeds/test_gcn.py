@@ -8,7 +8,7 @@ from typing import Any
 import jsonschema
 import pytest
 import referencing
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cli.catalogue import read_catalogue
@@ -330,6 +330,8 @@ values = st.recursive(
 )
 
 
+# Making such values takes long on a busy machine, which says nothing of the reader.
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(keys, values, max_size=3))
 def test_any_value_of_any_key_is_read_or_refused(changes: dict[str, object]) -> None:
     try:
