@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli import demo_bursts, migrate, topics
+from cli import demo_bursts, demo_coincidence, migrate, topics
 from cli.database import fetch
 from cli.environment import settings
 from cli.errors import told_in_one_line
@@ -28,11 +28,12 @@ from shared.kafka.reading import read, record_counts
 SAMPLES = Path(__file__).parents[1] / "samples" / "igwn"
 MOCK = [
     SAMPLES / f"MS181101ab-{alert_type}.avro"
-    for alert_type in ("earlywarning", "preliminary", "initial", "update", "ext-update", "retraction")
+    for alert_type in ("earlywarning", "preliminary", "initial", "update", "ext-update")
 ]
+MOCK_RETRACTION = SAMPLES / "MS181101ab-retraction.avro"
 REAL = [SAMPLES / f"S230518h-{alert_type}_alert.json" for alert_type in ("Preliminary", "Initial", "Update")]
 DEADLINE_S = 120.0
-SHOWN_TOPICS = ("igwn.gwalert", "gw.alerts", "gw.skymaps", "frb.events")
+SHOWN_TOPICS = ("igwn.gwalert", "gw.alerts", "gw.skymaps", "frb.events", "mma.coincidences")
 SHOWN_BURSTS = 12
 
 _PRODUCTS = """
@@ -53,7 +54,7 @@ class DemoFailedError(TocsinError):
 def demo(
     once: Annotated[bool, typer.Option("--once", help="Stop everything after the summary and exit.")] = False,
 ) -> None:
-    """Start the system, send it the official sample alerts, a real event and a burst, show what comes of them."""
+    """Start the system, send it the official sample alerts, a real event and bursts, show what comes of them."""
     stack = Stack()
     was_up = stack.kafka.health().up and stack.postgres.health().up  # InfluxDB is optional
     with told_in_one_line():
@@ -79,14 +80,20 @@ def _run(stack: Stack) -> None:
     began = time.monotonic()
     asyncio.run(publish(list(alerts), kafka=settings().kafka))
     _heading("3  Waiting until each has gone through every stage")
-    rows = _wait_for(alerts)
+    _wait_for(alerts)
     _say(f"all done {time.monotonic() - began:.1f} s after the first was sent")
     _heading("4  Sending a burst, as a telescope sends it")
     intake = ServiceProcess(SERVICES["frb_intake"], stack.directory / "services")
     burst_id = demo_bursts.send_burst(intake.address, _say)
     _heading("5  Sending what CHIME told of bursts, as GCN sends it")
     demo_bursts.send_notices(_say)
-    _summarise(rows, burst_id)
+    _heading("6  Sending a burst seconds after the mock merger, from where its map says")
+    partner_id = demo_coincidence.send_burst(intake.address, _say)
+    _heading("7  Taking the mock merger back: what rests on it goes too")
+    asyncio.run(publish([MOCK_RETRACTION], kafka=settings().kafka))
+    rows = _wait_for({**alerts, MOCK_RETRACTION: read_alert(MOCK_RETRACTION.read_bytes())})
+    demo_coincidence.wait_retracted(partner_id)
+    _summarise(rows, burst_id, partner_id)
 
 
 def _wait_for(alerts: dict[Path, UpstreamAlert]) -> list[dict[str, Any]]:
@@ -112,7 +119,7 @@ def _wait_for(alerts: dict[Path, UpstreamAlert]) -> list[dict[str, Any]]:
     )
 
 
-def _summarise(rows: list[dict[str, Any]], burst_id: int) -> None:
+def _summarise(rows: list[dict[str, Any]], burst_id: int, partner_id: int) -> None:
     _heading("What came in, and what was computed")
     _say(
         f"  {'superevent':<11} {'alert':<13} {'map':<9} {'RA, Dec (deg)':<19} {'50 %, 90 % (deg2)':<19}"
@@ -123,10 +130,13 @@ def _summarise(rows: list[dict[str, Any]], burst_id: int) -> None:
     _heading("Bursts")
     for line in demo_bursts.table(SHOWN_BURSTS):
         _say(line)
+    _heading("What was told of the pair on mma.coincidences")
+    for line in demo_coincidence.table(partner_id):
+        _say(f"  {line}")
     _heading("Which topics carry it")
     kafka = settings().kafka
     for topic, count in sorted(record_counts(kafka.client_config(), SHOWN_TOPICS).items()):
-        _say(f"  {topic:<13} {count} records")
+        _say(f"  {topic:<16} {count} records")
     _heading("Pictures of the sky maps")
     for path in _copy_pictures(rows):
         _say(f"  {os.path.relpath(path)}")
@@ -139,6 +149,7 @@ def _summarise(rows: list[dict[str, Any]], burst_id: int) -> None:
         "        for message in stream:\n"
         "            print(message.content['superevent_id'], message.content['skymap'])\n\n"
         "  .venv/bin/tocsin tail gw.skymaps --last 1\n"
+        "  .venv/bin/tocsin tail mma.coincidences --last 2\n"
         "  .venv/bin/tocsin superevent S230518h\n"
         "  .venv/bin/tocsin skymaps --at 95.7,-11.0\n"
         f"  .venv/bin/tocsin frb show {burst_id}\n"

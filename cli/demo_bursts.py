@@ -17,7 +17,8 @@ from shared.db.pool import connect
 from shared.errors import TocsinError
 
 _SAMPLES = Path(__file__).parents[1] / "samples"
-SAMPLES = _SAMPLES / "frb" / "upload"
+UPLOAD = _SAMPLES / "frb" / "upload"
+RADIO_YAML, OBSERVATION_YAML = UPLOAD / "radio_example.yaml", UPLOAD / "observation_example.yaml"
 NOTICES = [_SAMPLES / "gcn" / f"chime-frb-{kind}.json" for kind in ("detection", "subsequent", "update")]
 CATALOGUE = _SAMPLES / "frb" / "catalogue" / "chimefrbcat1.csv"
 CATALOGUE_BURSTS = 7
@@ -40,20 +41,19 @@ class NoticesLostError(TocsinError):
     """Not all bursts of the notices came to be known in time."""
 
 
-def send_burst(server: str, say: Callable[[str], None]) -> int:
-    """Send the sample burst with the command that people use; return its id.
+def send_burst(server: str, say: Callable[[str], None], *, radio_yaml: Path = RADIO_YAML) -> int:
+    """Send a burst, the sample unless told, with the command that people use; return its id.
 
     Raises
     ------
     UploadFailedError
         The command failed.
     """
-    radio, observation = SAMPLES / "radio_example.yaml", SAMPLES / "observation_example.yaml"
-    shown = [os.path.relpath(path) for path in (radio, observation)]
+    shown = [os.path.relpath(path) for path in (radio_yaml, OBSERVATION_YAML)]
     say(f"  $ tocsin frb upload --test --radio-yaml {shown[0]} --observation-yaml {shown[1]}")
     command = [sys.executable, "-c", "from cli.main import main; main()", "frb", "upload", "--test", "--server", server]
     done = subprocess.run(  # noqa: S603  (our own command)
-        [*command, "--radio-yaml", str(radio), "--observation-yaml", str(observation)],
+        [*command, "--radio-yaml", str(radio_yaml), "--observation-yaml", str(OBSERVATION_YAML)],
         env={**os.environ, "FRB_TOKEN": asyncio.run(_token())},
         stdin=subprocess.DEVNULL,
         capture_output=True,

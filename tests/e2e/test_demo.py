@@ -1,5 +1,7 @@
 """`tocsin demo`, on a stack of its own: what a newcomer sees first."""
 
+import json
+import os
 import re
 import signal
 import subprocess
@@ -8,6 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from astropy.io import fits
 
 from cli.stack.process import wait_until
 from cli.stack.stack import Stack
@@ -50,18 +53,39 @@ def test_the_demonstration_tells_all_knows_it_all_the_second_time_and_leaves_not
     server = f"127.0.0.1:{(directory / 'kafka' / 'broker.port').read_text()}"
     assert f"kafka://{server}/gw.skymaps" in summary
     assert len(list((directory / "pictures").glob("*.png"))) == 9
+    check_coincidence(first.out, directory)
     assert left_running(directory) == []
 
     code, second = demo_until_interrupted(directory)
     assert code == 0
     # Sent once more, recognised, and neither accepted nor published a second time.
     again = second[second.index("What came in") :]
-    assert "igwn.gwalert  18 records" in again
-    assert [line for line in again.splitlines() if re.match(r"  gw\..* records", line)] == [
-        line for line in summary.splitlines() if re.match(r"  gw\..* records", line)
-    ]
+    assert re.search(r"igwn\.gwalert +18 records", again)
+    own = re.compile(r"  (gw|frb|mma)\..* records")
+    assert list(filter(own.match, again.splitlines())) == list(filter(own.match, summary.splitlines()))
+    assert told_of_pair(again) == told_of_pair(summary)
     assert "stopping" in again
     assert wait_until(lambda: left_running(directory) == [], 5), left_running(directory)
+
+
+def check_coincidence(told: str, directory: Path) -> None:
+    """The burst beside the mock merger is announced with its scores and files, and taken back with the merger."""
+    pair = told[told.index("announced, ") : told.index("7  Taking")]
+    # 2.4 s after the merger, dedispersed; within the time of travel to the geocentre that nobody knows.
+    assert "+2.40 s, in the narrow window" in pair
+    name = told_of_pair(told)[0].split()[0]
+    kept = directory / "coincidences"
+    assert os.path.relpath(kept / f"{name}-1.json") in pair
+    notice = json.loads((kept / f"{name}-1.json").read_bytes())
+    assert (notice["alert_type"], notice["alert_tense"], notice["ref_ID"]) == ("initial", "test", "MS181101ab")
+    assert fits.getheader(kept / f"{name}-1.multiorder.fits", 1)["PIXTYPE"] == "HEALPIX"
+    assert [line.split()[1:3] for line in told_of_pair(told)] == [["1", "initial"], ["2", "retraction"]]
+
+
+def told_of_pair(told: str) -> list[str]:
+    """The lines about the records on mma.coincidences."""
+    _, _, rest = told.partition("What was told of the pair on mma.coincidences\n")
+    return rest.split("\n\n", 1)[0].splitlines()
 
 
 def demo_until_interrupted(directory: Path) -> tuple[int, str]:
