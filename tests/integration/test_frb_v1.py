@@ -335,7 +335,7 @@ class TestAccess:
                 assert httpx.get(address, auth=(intake.add_user("submit"), PASSWORD)).status_code == 403, path
                 if "stream" not in path:
                     assert httpx.get(address, auth=(intake.add_user("read"), PASSWORD)).status_code == 200, path
-            parts = {"radio_measurement": (None, json.dumps(MEASUREMENT)), "search": ("a.jpg", a_jpeg())}
+            parts: Any = {"radio_measurement": (None, json.dumps(MEASUREMENT)), "search": ("a.jpg", a_jpeg())}
             (image,) = everybody.post(EVENTS, files=parts).raise_for_status().json()["images"]
             picture = f"http://127.0.0.1:{closed.port}{image['url']}"
             private = httpx.get(picture, auth=(intake.add_user("read"), PASSWORD))
