@@ -6,14 +6,11 @@ they have no place for.
 
 import base64
 import gzip
-import json
-import math
-from datetime import datetime
 from typing import Any
 
 from shared.errors import InvalidInputError
 from shared.events.blob import BlobRef
-from shared.events.frb import FrbLocalisation
+from shared.events.gcn import encode_notice, iso_time, position
 from shared.events.mma import (
     Coincidence,
     CoincidenceScores,
@@ -72,12 +69,12 @@ def gcn_notice(
             notice |= _scores(record.wave, record.scores)
             if combined is not None:
                 for pack in (bytes, _gzipped):
-                    content = _json(notice | {"healpix_file": base64.b64encode(pack(combined)).decode("ascii")})
+                    content = encode_notice(notice | {"healpix_file": base64.b64encode(pack(combined)).decode("ascii")})
                     if len(content) <= max_bytes:
                         return content
             if record.scores.combined_skymap is not None:
                 notice["healpix_url"] = record.scores.combined_skymap.uri
-    content = _json(notice)
+    content = encode_notice(notice)
     if len(content) > max_bytes:
         raise InvalidInputError("max_bytes", max_bytes, f"at least {len(content)}, the notice without its sky map")
     return content
@@ -94,14 +91,14 @@ def _identity(record: Coincidence, *, mission: str) -> dict[str, Any]:
         # One messenger only is allowed: that of the trigger, which is the burst. ref_type names the other.
         "messenger": "EM",
         "record_number": record.revision,
-        "alert_datetime": _iso(record.decided_at),
+        "alert_datetime": iso_time(record.decided_at),
         "alert_tense": "test" if record.is_test else "current",
         "alert_type": _ALERT_TYPES[record.coincidence_type],
         "event_name": [wave.superevent_id, burst.tns_name or burst.internal_name],
         "id": record.coincidence_id,
         **_wave_reference(wave),
         "reference": _wave_citation(wave) | _burst_citation(burst),
-        "trigger_time": _iso(burst.time),
+        "trigger_time": iso_time(burst.time),
         "trigger_time_error": burst.time_err_s,
         "additional_info": record.reason,
         "method_version": record.method_version,
@@ -110,8 +107,8 @@ def _identity(record: Coincidence, *, mission: str) -> dict[str, Any]:
                 **_wave_reference(wave),
                 "reference": _wave_citation(wave),
                 "alert_event_id": str(wave.alert_event_id),
-                "alert_datetime": _iso(wave.alert_time_created),
-                "trigger_time": _iso(wave.event_time),
+                "alert_datetime": iso_time(wave.alert_time_created),
+                "trigger_time": iso_time(wave.event_time),
                 "group": wave.group,
                 "search": wave.search,
                 "pipeline": wave.pipeline,
@@ -152,25 +149,13 @@ def _burst_citation(burst: CoincidentBurst) -> dict[str, str]:
 def _burst(burst: CoincidentBurst) -> dict[str, Any]:
     """Where the burst came from, how far it may be."""
     return {
-        **_position(burst.localisation),
+        **position(burst.localisation),
         "snr": burst.snr,
         "dm": burst.dm_pc_cm3,
         "dm_error": burst.dm_err_pc_cm3,
         "dm_excess": burst.dm_excess_pc_cm3,
         "redshift": burst.redshift,
         "redshift_range": [burst.redshift_low, burst.redshift_high],
-    }
-
-
-def _position(localisation: FrbLocalisation | None) -> dict[str, Any]:
-    if localisation is None or not all(math.isfinite(value) for value in localisation.model_dump().values()):
-        return {}
-    major, minor = localisation.semi_major_deg, localisation.semi_minor_deg
-    return {
-        "ra": localisation.ra_deg,
-        "dec": localisation.dec_deg,
-        "ra_dec_error": major if major == minor else [major, minor, localisation.position_angle_deg],
-        "containment_probability": localisation.confidence_level,
     }
 
 
@@ -212,26 +197,3 @@ def _gzipped(skymap: bytes) -> bytes:
 
 def _sha256(blob: BlobRef | None) -> str | None:
     return None if blob is None else blob.sha256
-
-
-def _iso(time: datetime) -> str:
-    return time.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
-
-
-def _json(notice: dict[str, Any]) -> bytes:
-    return json.dumps(_known(notice), ensure_ascii=False, allow_nan=False).encode()
-
-
-def _known(value: Any) -> Any:
-    """Return a value without its unknown parts, None when it is unknown; of a range both ends must be known."""
-    match value:
-        case float() if not math.isfinite(value):
-            return None
-        case dict():
-            known = {key: _known(part) for key, part in value.items()}
-            return {key: part for key, part in known.items() if part is not None}
-        case list():
-            parts = [_known(part) for part in value]
-            return None if None in parts else parts
-        case _:
-            return value

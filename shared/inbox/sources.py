@@ -8,10 +8,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
-import certifi
 from pydantic import Field, SecretStr
 
 from shared.errors import InvalidInputError
+from shared.kafka.gcn import gcn_client_config
 from shared.settings import KafkaSettings, Section
 
 DEFAULT_GROUP = "tocsin"
@@ -43,19 +43,10 @@ class GcnSource(KafkaSourceBase):
     ssl_ca_location: Path | None = Field(None, description="PEM file of the authorities; default: certifi's.")
 
     def client_config(self) -> dict[str, Any]:
-        """librdkafka settings that reach the broker; librdkafka itself fetches and renews the token (OIDC)."""
-        authorities = str(self.ssl_ca_location or certifi.where())
-        return {
-            "bootstrap.servers": f"kafka.{self.domain}",
-            "security.protocol": "SASL_SSL",
-            "ssl.ca.location": authorities,
-            "https.ca.location": authorities,
-            "sasl.mechanism": "OAUTHBEARER",
-            "sasl.oauthbearer.method": "oidc",
-            "sasl.oauthbearer.client.id": self.client_id,
-            "sasl.oauthbearer.client.secret": self.client_secret.get_secret_value(),
-            "sasl.oauthbearer.token.endpoint.url": f"https://auth.{self.domain}/oauth2/token",
-        }
+        """librdkafka settings that reach the broker."""
+        return gcn_client_config(
+            self.client_id, self.client_secret, domain=self.domain, ssl_ca_location=self.ssl_ca_location
+        )
 
 
 class KafkaSource(KafkaSourceBase):

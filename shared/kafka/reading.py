@@ -1,7 +1,8 @@
-"""Reading topics from beginning to end, outside any group: for operators' commands."""
+"""Reading topics outside any group: from beginning to end, since a time, or one record."""
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
@@ -54,6 +55,31 @@ def commit(client: dict[str, Any], group: str, topic: str, offsets: dict[int, in
         consumer.commit(
             offsets=[TopicPartition(topic, number, offset) for number, offset in offsets.items()], asynchronous=False
         )
+
+
+def offsets_since(client: dict[str, Any], topic: str, time: datetime) -> dict[int, int]:
+    """Return per partition the offset of the first record not older than `time`, the end where there is none."""
+    with _reader(client) as consumer:
+        ends = _ends(consumer, topic)
+        asked = [TopicPartition(topic, number, int(time.timestamp() * 1000)) for number in ends]
+        found = consumer.offsets_for_times(asked, timeout=TIMEOUT_S)
+        # The client says -1 where no record is so young.
+        return {each.partition: each.offset if each.offset >= 0 else ends[each.partition][1] for each in found}
+
+
+def read_one(client: dict[str, Any], topic: str, partition: int, *, offset: int) -> Message | None:
+    """Return the record at an offset; None when the broker does not hold it, or not any more."""
+    with _reader(client) as consumer:
+        low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=TIMEOUT_S)
+        if not low <= offset < high:
+            return None
+        consumer.assign([TopicPartition(topic, partition, offset)])
+        message = consumer.poll(TIMEOUT_S)
+        if message is None:
+            raise BrokerUnavailableError(f"no answer within {TIMEOUT_S} s while reading {topic}")
+        if message.error() is not None:
+            raise KafkaException(message.error())
+        return Message.from_client(message)
 
 
 def read(

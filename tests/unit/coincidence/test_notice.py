@@ -5,18 +5,15 @@ import gzip
 import io
 import json
 from datetime import UTC, datetime
-from functools import cache
 from typing import Any
 from uuid import UUID
 
 import jsonschema
 import pytest
-import referencing
 from astropy.io import fits
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import AwareDatetime
-from referencing.jsonschema import DRAFT202012
 
 from services.coincidence.notice import MAX_NOTICE_BYTES, NOTICE_SCHEMA, gcn_notice
 from shared.errors import InvalidInputError
@@ -33,11 +30,10 @@ from shared.events.mma import (
     CoincidentWave,
 )
 from shared.schema.records import SCHEMAS
-from tests.support.data import SHARED_DATA, needs_shared_data
+from tests.support.data import needs_shared_data
+from tests.support.gcn import DESCRIBED, published_part, validate
 from tests.support.skymaps import a_flat_map
 
-CORE = "https://gcn.nasa.gov/schema/v7.2.1/gcn/notices/core/"
-DESCRIBED: dict[str, Any] = json.loads((SCHEMAS / "external" / "gcn" / "core.schema.json").read_text("utf-8"))["$defs"]
 ANNOTATIONS = {"title", "description", "$id", "$schema"}
 
 
@@ -59,29 +55,8 @@ def notice(record: Coincidence, combined: bytes | None = None, **kwargs: Any) ->
     """The notice, read back after both sets of schemas have had their say."""
     content = gcn_notice(record, combined, mission="TOCSIN", **kwargs)
     decoded: dict[str, Any] = json.loads(content, parse_constant=pytest.fail)
-    validator(published=False).validate(decoded)
-    if SHARED_DATA is not None:
-        validator(published=True).validate(decoded)
+    validate("coincidence", decoded)
     return decoded
-
-
-@cache
-def validator(*, published: bool) -> Any:
-    """Our schema over the core schemas as we describe them, or as GCN publishes them."""
-    schema = json.loads((SCHEMAS / "gcn" / "coincidence" / "v1.schema.json").read_text("utf-8"))
-    jsonschema.Draft202012Validator.check_schema(schema)
-    parts = {name: published_part(name) for name in DESCRIBED} if published else DESCRIBED
-    registry: Any = referencing.Registry().with_resources(
-        (f"{CORE}{name}.schema.json", DRAFT202012.create_resource(part)) for name, part in parts.items()
-    )
-    return jsonschema.Draft202012Validator(schema, registry=registry)
-
-
-def published_part(name: str) -> Any:
-    assert SHARED_DATA is not None
-    schema = json.loads((SHARED_DATA / "gcn_schema" / "core" / f"{name}.schema.json").read_text("utf-8"))
-    del schema["$id"]  # It names the branch that all tags come from, the reference names the tag.
-    return schema
 
 
 def without_words(schema: Any, *, names: bool = False) -> Any:
@@ -296,7 +271,7 @@ def test_a_notice_fits_through_gcns_broker() -> None:
 def test_our_schema_refuses_what_it_does_not_describe(key: str, value: object) -> None:
     told = notice(read_record("initial")) | {key: value}
     with pytest.raises(jsonschema.ValidationError):
-        validator(published=False).validate(told)
+        validate("coincidence", told)
 
 
 # Any record at all.
