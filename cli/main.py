@@ -32,6 +32,7 @@ COMMANDS = {
     "overlap": _Command("cli.overlap", "overlap_command", SCIENCE),
     "superevent": _Command("cli.superevent", "superevent", SCIENCE),
     "skymaps": _Command("cli.skymaps", "skymaps", SCIENCE),
+    "coincidence": _Command("cli.coincidence.app", "app", SCIENCE),
     "frb": _Command("cli.frb.app", "app", BURSTS),
     "user": _Command("cli.user", "app", BURSTS),
     "token": _Command("cli.token", "app", BURSTS),

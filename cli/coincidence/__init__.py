@@ -1,0 +1,1 @@
+"""`tocsin coincidence`: pairs of waves and bursts."""
