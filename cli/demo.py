@@ -149,7 +149,7 @@ def _summarise(rows: list[dict[str, Any]], burst_id: int, partner_id: int) -> No
         "        for message in stream:\n"
         "            print(message.content['superevent_id'], message.content['skymap'])\n\n"
         "  .venv/bin/tocsin tail gw.skymaps --last 1\n"
-        "  .venv/bin/tocsin tail mma.coincidences --last 2\n"
+        f"  .venv/bin/tocsin coincidence show {demo_coincidence.SUPEREVENT}-{partner_id}\n"
         "  .venv/bin/tocsin superevent S230518h\n"
         "  .venv/bin/tocsin skymaps --at 95.7,-11.0\n"
         f"  .venv/bin/tocsin frb show {burst_id}\n"
