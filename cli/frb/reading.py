@@ -153,6 +153,14 @@ def _degrees(angle: float | None) -> str | None:
     return None if angle is None else f"{angle:.4f}"
 
 
+_PAIR = (
+    ("offset (s)", "time_offset_s"),
+    ("overlap", "overlap_sky"),
+    ("with distances", "overlap_3d"),
+    ("odds", "odds"),
+)
+
+
 def _text(event: dict[str, Any]) -> Iterator[str]:
     marks = [event.get("status", "").lower(), "test" if event.get("is_test") else "", event.get("tns_name") or ""]
     yield f"burst {event['id']}  {event.get('internal_name')}  {', '.join(filter(None, marks))}"
@@ -178,6 +186,11 @@ def _text(event: dict[str, Any]) -> Iterator[str]:
     for vote in event.get("ratings") or ():
         note = f": {vote['note']}" if vote.get("note") else ""
         yield f"  vote          {vote['rated_at']} {vote['rater']} says {vote['rating']}{note}"
+    for pair in event.get("coincidences") or ():
+        scores = pair.get("scores") or {}
+        facts = [f"{name} {scores[key]:.4g}" for name, key in _PAIR if scores.get(key) is not None]
+        told = f"{pair['coincidence_id']} {pair['coincidence_type'].lower()}"
+        yield f"  coincidence   {told}: {', '.join(facts) or pair['reason']}"
     for change in event.get("history") or ():
         what = change["change"].lower().replace("_", " ")
         yield f"  revision {change['revision']:<3}  {change['changed_at']} {what} by {change['changed_by']}"

@@ -211,6 +211,9 @@ class BurstReader:
                 " ORDER BY revision",
                 burst_id,
             )
+            coincidences = await connection.fetch(
+                "SELECT record FROM coincidences WHERE burst_id = $1 ORDER BY coincidence_id", burst_id
+            )
         record: dict[str, Any] = json.loads(found["record"])
         sizes = {image["name"]: image for image in record["images"]}
         return {
@@ -238,9 +241,9 @@ class BurstReader:
                 {**row, "changed_at": row["changed_at"].isoformat(), "detail": json.loads(row["detail"])}
                 for row in history
             ],
-            # Filled when the services that make them announce them.
+            # Filled when the service that makes them announces them.
             "notices": [],
-            "coincidences": [],
+            "coincidences": [json.loads(row["record"]) for row in coincidences],
         }
 
     async def image(self, burst_id: int, name: str) -> BlobRef | None:

@@ -18,6 +18,7 @@ from services.frb_intake.handlers import FeedHandler
 from services.frb_intake.intake import Intake, KeyReusedError, NotYoursError, UnknownBurstError
 from services.frb_intake.pruning import Pruner
 from services.frb_intake.reading import BurstReader
+from services.frb_intake.related import coincidences
 from services.frb_intake.settings import NAME, FrbIntakeSettings
 from shared.events.blob import BlobRef
 from shared.http.limits import RequestLimits, SecurityHeaders
@@ -85,7 +86,7 @@ def _build(settings: FrbIntakeSettings, runtime: Runtime) -> Service:
         app.add_middleware(SecurityHeaders)
 
     return Service(
-        subscriptions=notices,
+        subscriptions=[*notices, coincidences()],
         sources=heartbeats.as_json,
         background=[
             ImageChecker(runtime.pool, complaints=look_through).run,

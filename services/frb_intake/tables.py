@@ -223,4 +223,15 @@ idempotency_keys = sa.Table(
     comment="Requests that their senders may repeat.",
 )
 
+coincidences = sa.Table(
+    "coincidences",
+    metadata,
+    sa.Column("coincidence_id", sa.Text, primary_key=True),
+    sa.Column("burst_id", sa.BigInteger, nullable=False),
+    sa.Column("revision", sa.Integer, nullable=False, comment="Of the record."),
+    sa.Column("record", pg.JSON, nullable=False, comment="The newest on mma.coincidences."),
+    sa.Index(None, "burst_id"),
+    comment="Gravitational waves that belong, or seemed to belong, to a burst.",
+)
+
 files = files_table(metadata)

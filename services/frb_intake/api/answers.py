@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 from services.frb_intake.accounts import Role
 from shared.events.blob import BlobRef
 from shared.events.frb import FrbChange, FrbMeasurement, FrbStatus, FrbVotes
+from shared.events.mma import Coincidence
 
 
 class BurstSummary(BaseModel):
@@ -123,7 +124,9 @@ class BurstDetail(BaseModel):
     ratings: list[RatingLine] = Field(description="Every vote ever cast.")
     history: list[ChangeLine]
     notices: list[dict[str, Any]] = Field(description="What was sent about it.")
-    coincidences: list[dict[str, Any]] = Field(description="Gravitational waves that it was compared with.")
+    coincidences: list[Coincidence] = Field(
+        description="Gravitational waves that it may belong to, as last told; RETRACTION: it does not."
+    )
 
 
 class Me(BaseModel):

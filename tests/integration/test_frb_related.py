@@ -1,0 +1,39 @@
+"""A burst is read together with the waves that it may belong to."""
+
+import json
+from pathlib import Path
+
+import asyncpg
+
+from services.frb_intake.reading import BurstReader
+from services.frb_intake.related import on_coincidence, receive_coincidence
+from shared.db.unit_of_work import unit_of_work
+from shared.events.mma import Coincidence, CoincidenceType
+from shared.kafka.message import Message
+from shared.schema.codec import encode
+from tests.integration.test_frb_handler import brought, carry_out, pool
+
+__all__ = ["pool"]
+
+EXAMPLES = Path(__file__).parents[2] / "schemas" / "examples" / "coincidence" / "v1"
+
+
+def a_coincidence(burst_id: int, **changes: object) -> Coincidence:
+    record = Coincidence.model_validate_json((EXAMPLES / "initial.json").read_text("utf-8"))
+    burst = record.burst.model_copy(update={"frb_id": burst_id})
+    return record.model_copy(update={"burst": burst, **changes})
+
+
+async def test_the_newest_record_of_each_pair_is_read_with_its_burst(pool: asyncpg.Pool) -> None:
+    await carry_out(pool, brought("detection"))
+    burst_id = await pool.fetchval("SELECT id FROM bursts")
+    newest = a_coincidence(burst_id, revision=3, coincidence_type=CoincidenceType.RETRACTION, scores=None)
+
+    for record in (a_coincidence(burst_id, revision=1), newest, a_coincidence(burst_id, revision=2)):
+        message = Message(topic="mma.coincidences", partition=0, offset=0, key=None, value=encode(record))
+        received = await receive_coincidence(message)
+        async with unit_of_work(pool) as work:
+            await on_coincidence(received.event, work)
+
+    event = await BurstReader(pool).burst(burst_id)
+    assert event["coincidences"] == [json.loads(newest.model_dump_json())]
