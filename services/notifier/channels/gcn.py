@@ -197,7 +197,11 @@ class GcnChannel:
                 record, action=job.action, number=job.revision, mission=self._mission, is_test=is_test
             )
             # As text: a database that keeps JSON may write numbers in another way.
-            told = {"topic": self._settings.burst_topic, "key": record.internal_name, "notice": notice.decode()}
+            told: dict[str, Any] = {
+                "topic": self._settings.burst_topic,
+                "key": record.internal_name,
+                "notice": notice.decode(),
+            }
         elif isinstance(record, Coincidence) and record.gcn_notice is not None:
             told = {
                 "topic": self._settings.coincidence_topic,
