@@ -41,6 +41,7 @@ from shared.kafka.producer import EventProducer
 from shared.schema.codec import decode
 from shared.settings import ConsumerSettings, DatabaseSettings, KafkaSettings
 from shared.testing.vtp import VtpBroker, standing_broker
+from shared.voevent.packet import MAX_PACKET_BYTES
 from tests.support.data import SAMPLES
 from tests.support.database import SCHEMA, open_pool
 from tests.support.frb_intake import EVENTS, IntakeUnderTest, running_intake
@@ -302,7 +303,7 @@ async def test_a_connection_lost_within_a_packet_leaves_nothing_behind(read: Rea
     assert (len(reading.recorder.notices), reading.state.dead_letters) == (1, 0)
 
 
-@pytest.mark.parametrize("length", [vtp.MAX_PACKET_BYTES + 1, 2**32 - 1])
+@pytest.mark.parametrize("length", [MAX_PACKET_BYTES + 1, 2**32 - 1])
 async def test_a_packet_of_absurd_size_is_not_waited_for(read: Read, broker: VtpBroker, length: int) -> None:
     async with read(a_source(broker)) as reading:
         await connected(broker)

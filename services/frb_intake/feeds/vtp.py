@@ -1,8 +1,8 @@
 """A VOEvent broker as a feed: the subscriber's side of the VOEvent Transport Protocol.
 
-Every message is a length (4 bytes, big-endian) and so many bytes of XML. The broker sends VOEvents, which are
-acknowledged, and now and then `iamalive`, which is answered alike. A broker does not send again what it has sent:
-packets that wait here outlive a lost connection, and an acknowledgement says that the packet's effects are durable.
+The broker sends VOEvents, which are acknowledged, and now and then `iamalive`, which is answered alike. It never sends
+again what it has sent: packets that wait here outlive a lost connection, and an acknowledgement says that the packet's
+effects are durable.
 
 Source: IVOA Note VOEvent Transport Protocol 2.0; Comet 3.1.
 """
@@ -11,22 +11,20 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import NoReturn
 
 import structlog
-from lxml import etree
 
 from services.frb_intake.feeds.sources import VoeventSource
-from services.frb_intake.feeds.voevent import MAX_PACKET_BYTES, VOEVENT_TOPIC, parse_xml
+from services.frb_intake.feeds.voevent import VOEVENT_TOPIC
 from shared.errors import InvalidInputError, TransientError
 from shared.kafka.message import Message
+from shared.voevent.packet import parse_xml
+from shared.voevent.transport import TransportMessage, receive, send
 
 CONNECT_TIMEOUT_S = 10.0
 MAX_WAITING = 64
 # Packets here, not handled yet; a broker that has more keeps them until there is room.
-_LENGTH_BYTES = 4
-_TRANSPORT = "http://www.telescope-networks.org/xml/Transport/v1.1"
 
 log = structlog.get_logger(__name__)
 
@@ -75,7 +73,7 @@ class VtpFeed:
             return
         # What is done is done, whether or not the broker still listens.
         with contextlib.suppress(OSError):
-            await _send(packet.connection, self._answer("ack", packet.ivorn))
+            await send(packet.connection, self._answer("ack", packet.ivorn))
 
     async def _connected(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         address = f"{self._source.host}:{self._source.port}"
@@ -107,7 +105,7 @@ class VtpFeed:
         try:
             while True:
                 async with asyncio.timeout(self._source.silence_s):
-                    data = await _receive(reader)
+                    data = await receive(reader)
                 self._heard()
                 await self._take(data, writer)
         except TimeoutError as error:
@@ -121,28 +119,13 @@ class VtpFeed:
         except InvalidInputError:
             # Who handles the message will refuse it with the reason; no acknowledgement can name it.
             root = None
-        if root is not None and etree.QName(root).localname == "Transport":
-            if root.get("role") == "iamalive":
-                await _send(writer, self._answer("iamalive", root.findtext("{*}Origin") or ""))
+        message = None if root is None else TransportMessage.of(root)
+        if message is not None:
+            if message.role == "iamalive":
+                await send(writer, self._answer("iamalive", message.origin))
             return
         self._count += 1
         await self._waiting.put(_Packet(self._count, data, root.get("ivorn") if root is not None else None, writer))
 
     def _answer(self, role: str, origin: str) -> bytes:
-        root = etree.Element(f"{{{_TRANSPORT}}}Transport", nsmap={"trn": _TRANSPORT}, version="1.0", role=role)
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        for name, text in (("Origin", origin), ("Response", self._source.ivorn), ("TimeStamp", now)):
-            etree.SubElement(root, name).text = text
-        return etree.tostring(root, xml_declaration=True, encoding="UTF-8")
-
-
-async def _receive(reader: asyncio.StreamReader) -> bytes:
-    length = int.from_bytes(await reader.readexactly(_LENGTH_BYTES), "big")
-    if length > MAX_PACKET_BYTES:
-        raise TransientError(f"VOEvent broker: sends {length} bytes in one packet; at most {MAX_PACKET_BYTES} are read")
-    return await reader.readexactly(length)
-
-
-async def _send(writer: asyncio.StreamWriter, data: bytes) -> None:
-    writer.write(len(data).to_bytes(_LENGTH_BYTES, "big") + data)
-    await writer.drain()
+        return TransportMessage(role, origin, response=self._source.ivorn).encoded()

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.frb_intake.feeds.notice import FrbNotice, NoticeKind
-from services.frb_intake.feeds.voevent import MAX_PACKET_BYTES, read_voevent
+from services.frb_intake.feeds.voevent import read_voevent
 from shared.errors import InvalidInputError
 from shared.events.frb import FrbObservation
+from shared.voevent.packet import MAX_PACKET_BYTES
 from tests.support.data import SAMPLES, SHARED_DATA, needs_shared_data
 from tests.support.voevents import (
     CHIME_IVORN,

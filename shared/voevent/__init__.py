@@ -1,0 +1,1 @@
+"""VOEvents as they travel: XML from strangers, and the VOEvent Transport Protocol."""
