@@ -29,9 +29,11 @@ from shared.http.rate_limit import RateLimiter
 from shared.settings import DatabaseSettings
 
 BACKOFF_S, MAX_BACKOFF_S = 1.0, 300.0
-# Of a delivery: doubled with each try, with jitter.
-FAILURES_TO_OPEN, OPEN_S = 5, 10.0
-# So many failures in a row open the circuit: the channel rests, longer each time, up to the longest backoff.
+# How long a channel rests after a failure: doubled with each in a row, with jitter.
+FAILURES_TO_OPEN = 5
+# So many in a row are told to operators as an open circuit.
+GIVES_WAY_EVERY = 5
+# Tries of a delivery after which the next one is tried before it.
 IDLE_S = 30.0
 # Safety net: decisions notify, and what waits has its time.
 OUTAGE_S = 1.0
@@ -113,7 +115,7 @@ class Dispatcher:
             interrupted = await self._store(work).interrupted(self._channel.name)
         for due in interrupted:
             self._log.info("delivery.interrupted", delivery=due.job.delivery_id)
-            await self._find_out(due, "a process died while it was sent")
+            await self._find_out(due, due.prepared, "a process died while it was sent")
 
     async def _send_next(self) -> float:
         """Take the next step of the next delivery; return how long nothing is to be done (s)."""
@@ -197,7 +199,7 @@ class Dispatcher:
         except (TransientError, TimeoutError) as error:
             self._failed()
             reason = f"whether it arrived is not known yet: {error}"
-            await self._put(due, DeliveryState.SENT, reason=reason, retry_s=self._pause_s(due, error))
+            await self._put(due, DeliveryState.SENT, reason=reason, retry_s=self._rest(error))
         else:
             self._succeeded()
             await self._answered(due, answer)
@@ -213,7 +215,7 @@ class Dispatcher:
             await self._put(due, DeliveryState.FAILED, reason=f"{reason}; checked: {error}")
         except (TransientError, TimeoutError) as error:
             self._failed()
-            await self._put(due, DeliveryState.SENDING, reason=reason, retry_s=self._pause_s(due, error))
+            await self._put(due, DeliveryState.SENDING, reason=reason, retry_s=self._rest(error))
         else:
             if answer is None:
                 await self._try_again(due, TransientError(f"{reason}; it did not arrive"))
@@ -221,26 +223,34 @@ class Dispatcher:
                 await self._answered(due, answer)
 
     async def _try_again(self, due: Due, error: TransientError) -> None:
-        if due.job.attempts + 1 >= self._settings.max_attempts:
-            reason = f"tried {due.job.attempts + 1} times: {error}"
-            await self._put(due, DeliveryState.FAILED, reason=reason)
-        else:
-            await self._put(due, DeliveryState.PENDING, reason=str(error), retry_s=self._pause_s(due, error))
+        attempts = due.job.attempts + 1
+        if attempts >= self._settings.max_attempts:
+            await self._put(due, DeliveryState.FAILED, reason=f"tried {attempts} times: {error}")
+            return
+        rest_s = self._rest(error)
+        # The channel rests as long as the delivery waits, so that it comes first again: after an outage all goes out in
+        # order. Now and then it waits longer, for it may be the one that the other side cannot take.
+        pause_s = 3 * rest_s if attempts % GIVES_WAY_EVERY == 0 else rest_s
+        await self._put(due, DeliveryState.PENDING, reason=str(error), retry_s=pause_s)
+        if attempts % GIVES_WAY_EVERY:
+            # Those that gave way did so for nothing if the next one fails as well.
+            async with unit_of_work(self._pool) as work:
+                self._store(work).align(self._channel.name, rest_s)
 
-    def _pause_s(self, due: Due, error: Exception) -> float:
+    def _rest(self, error: Exception) -> float:
+        """Let the channel rest after a failure, longer each time; return how long (s)."""
         if isinstance(error, TooManyRequestsError):
-            # All of the channel is meant, not this delivery alone.
-            self._open_until = max(self._open_until, time.monotonic() + error.retry_after_s)
-            return error.retry_after_s
-        doubled = BACKOFF_S * 2.0 ** min(due.job.attempts, 20)
-        return min(doubled, MAX_BACKOFF_S) * self._random.uniform(0.5, 1.0)
+            rest_s = error.retry_after_s
+        else:
+            doubled = BACKOFF_S * 2.0 ** min(self._failures - 1, 20)
+            rest_s = min(doubled, MAX_BACKOFF_S) * self._random.uniform(0.5, 1.0)
+        self._open_until = time.monotonic() + rest_s
+        return rest_s
 
     def _failed(self) -> None:
         self._failures += 1
-        if self._failures >= FAILURES_TO_OPEN:
-            rest_s = min(OPEN_S * 2.0 ** (self._failures - FAILURES_TO_OPEN), MAX_BACKOFF_S)
-            self._open_until = time.monotonic() + rest_s
-            self._log.warning("channel.rests", failures=self._failures, seconds=rest_s)
+        if self._failures == FAILURES_TO_OPEN:
+            self._log.warning("channel.rests", failures=self._failures)
             OPEN_CIRCUIT.labels(self._channel.name).set(1)
 
     def _succeeded(self) -> None:

@@ -164,6 +164,16 @@ class NotifierStore:
         )
         return None if row is None else await self._read(row)
 
+    def align(self, channel: str, wait_s: float) -> None:
+        """Have nothing of a channel that was tried before wait longer than this."""
+        self._work.write(
+            "UPDATE deliveries SET next_attempt_at = now() + make_interval(secs => $2)"
+            " WHERE channel = $1 AND state = 'PENDING' AND attempts > 0"
+            "   AND next_attempt_at > now() + make_interval(secs => $2)",
+            channel,
+            wait_s,
+        )
+
     def wake(self, channel: str) -> None:
         """Have a channel look what is due."""
         self._work.write("SELECT pg_notify($1, $2)", WAKE, channel)

@@ -28,7 +28,7 @@ BURSTS, ALERTS = "frb.events", "gw.alerts"
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dispatcher, "BACKOFF_S", 0.05)
-    monkeypatch.setattr(dispatcher, "OPEN_S", 0.2)
+    monkeypatch.setattr(dispatcher, "MAX_BACKOFF_S", 0.2)
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ async def test_what_happens_is_told_once_and_in_order(pool: asyncpg.Pool, databa
 
 
 async def test_an_outage_delays_nobody_else_and_loses_nothing(pool: asyncpg.Pool, database: DatabaseSettings) -> None:
-    down, well = FakeChannel("fake", does=[TransientError("away")] * 4), FakeChannel("well")
+    down, well = FakeChannel("fake", does=[TransientError("away")] * 14), FakeChannel("well")
     notifier = NotifierUnderTest(pool, database, down, well)
 
     async with notifier.sending():
@@ -76,6 +76,17 @@ async def test_an_outage_delays_nobody_else_and_loses_nothing(pool: asyncpg.Pool
 
     assert [request["subject"] for request in down.received] == [f"frb/{number}" for number in range(1, 6)]
     assert max(await pool.fetchval("SELECT array_agg(attempts) FROM deliveries WHERE channel = 'fake'")) > 1
+
+
+async def test_one_that_is_never_taken_lets_the_others_through(pool: asyncpg.Pool, database: DatabaseSettings) -> None:
+    fake = FakeChannel(refuses="frb/1")
+    notifier = NotifierUnderTest(pool, database, fake)
+
+    async with notifier.sending():
+        await notifier.take(BURSTS, *(a_burst_record(frb_id=number) for number in range(1, 4)))
+        await notifier.until("PENDING", "CONFIRMED", "CONFIRMED")
+
+    assert [request["subject"] for request in fake.received] == ["frb/2", "frb/3"]
 
 
 async def test_nothing_overtakes_what_waits_of_the_same_subject(pool: asyncpg.Pool, database: DatabaseSettings) -> None:

@@ -17,6 +17,7 @@ from services.notifier.handlers import NotifierHandler
 from services.notifier.happenings import Happening, read_happening
 from services.notifier.settings import NAME, NotifierSection, Rule
 from shared.db.unit_of_work import unit_of_work
+from shared.errors import TransientError
 from shared.events.notices import ChannelMode
 from shared.events.record import Event
 from shared.settings import DatabaseSettings
@@ -32,8 +33,8 @@ class FakeChannel:
     ----------
     does
         What `send` does: an answer to give, or an error to raise; with nothing left it succeeds.
-    accepts_anyway
-        Errors after which the message is there nevertheless.
+    refuses
+        Subject that is never taken.
     """
 
     name: str = "fake"
@@ -44,6 +45,7 @@ class FakeChannel:
     checks: list[Answer | Exception | None] = field(default_factory=list)
     received: list[dict[str, Any]] = field(default_factory=list)
     gate: asyncio.Event | None = None
+    refuses: str | None = None
     under_way: asyncio.Event = field(default_factory=asyncio.Event)
 
     def wants(self, happening: Happening, *, told_before: bool) -> bool:
@@ -64,6 +66,8 @@ class FakeChannel:
         self.under_way.set()
         if self.gate is not None:
             await self.gate.wait()
+        if prepared.request["subject"] == self.refuses:
+            raise TransientError("not this one")
         outcome = self.does.pop(0) if self.does else SENT
         if isinstance(outcome, Exception):
             raise outcome
