@@ -8,12 +8,10 @@ from datetime import datetime, timedelta
 
 from services.notifier.channels.channel import Channel
 from services.notifier.happenings import Happening
-from services.notifier.settings import NotifierSection, Rule
+from services.notifier.rules import Rule
 from shared.events.frb import FrbEvent
 from shared.events.gw import GwAlert, GwSkymap
 from shared.events.notices import ChannelMode, DeliveryAction, DeliveryState
-
-SECONDS_PER_YEAR = 365.25 * 86_400
 
 
 @dataclass(frozen=True)
@@ -63,15 +61,16 @@ def decide(
     channels: Mapping[str, Channel],
     modes: Mapping[str, ChannelMode],
     earlier: Mapping[str, Sequence[Row]],
-    settings: NotifierSection,
+    rules: Sequence[Rule],
+    max_age_h: float,
     now: datetime,
 ) -> Iterator[Decision]:
     """Yield a decision for each channel that has one to take."""
-    is_old = now - happened_at(happening) > timedelta(hours=settings.max_age_h)
+    is_old = now - happened_at(happening) > timedelta(hours=max_age_h)
     for name, channel in channels.items():
         before = earlier.get(name, ())
         told = [row for row in before if row.was_told]
-        fits = any(rule.channel == name and applies(rule, happening) for rule in settings.rules)
+        fits = any(rule.channel == name and rule.fits(happening) for rule in rules)
         if not channel.wants(happening, told_before=bool(told)) or not (told or fits):
             continue
         action = happening.action(told_before=bool(told))
@@ -84,34 +83,12 @@ def decide(
             needless = tuple(row.delivery_id for row in told)
             yield Decision(name, action, "it was taken back before anything was told", needless)
         elif is_old and not told:
-            yield Decision(name, action, f"it happened more than {settings.max_age_h:g} h ago")
+            yield Decision(name, action, f"it happened more than {max_age_h:g} h ago")
         else:
             replaced = [row for row in told if channel.replaces and row.was_never_tried]
             if len(replaced) == len(told):
                 action = happening.action(told_before=False)
             yield Decision(name, action, needless=tuple(row.delivery_id for row in replaced))
-
-
-def applies(rule: Rule, happening: Happening) -> bool:
-    """Whether a happening fits a rule's conditions."""
-    if happening.kind not in rule.on or happening.is_over:
-        return False
-    record = happening.record
-    if isinstance(record, FrbEvent):
-        snr = record.latest.snr if record.latest else None
-        return (
-            (not rule.origins or record.origin in rule.origins)
-            and record.status in rule.statuses
-            and (rule.min_snr is None or (snr is not None and snr >= rule.min_snr))
-        )
-    if isinstance(record, GwAlert):
-        event = record.event
-        if event is None:
-            return False
-        loud = rule.max_far_per_year is None or event.far_hz * SECONDS_PER_YEAR <= rule.max_far_per_year
-        return loud and (not rule.significant or bool(event.significant))
-    # A sky map follows its alert; what the alert's rule refused, its map does not bring up.
-    return not isinstance(record, GwSkymap)
 
 
 def happened_at(happening: Happening) -> datetime:

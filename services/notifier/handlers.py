@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from services.notifier.channels.channel import Channel
 from services.notifier.domain import decide
 from services.notifier.happenings import TOPICS, Happening, read_happening
-from services.notifier.settings import NotifierSection
+from services.notifier.rules import Rule
 from services.notifier.store import NotifierStore, revision_after
 from shared.db.unit_of_work import UnitOfWork
 from shared.events.notices import ChannelMode
@@ -25,12 +25,14 @@ class NotifierHandler:
         *,
         channels: Mapping[str, Channel],
         modes: Mapping[str, ChannelMode],
-        settings: NotifierSection,
+        rules: Sequence[Rule],
+        max_age_h: float,
         sender: str,
     ) -> None:
         self._channels = channels
         self._modes = modes
-        self._settings = settings
+        self._rules = rules
+        self._max_age_h = max_age_h
         self._sender = sender
 
     async def receive(self, message: Message) -> Received[Happening] | None:
@@ -49,7 +51,8 @@ class NotifierHandler:
             channels=self._channels,
             modes=self._modes,
             earlier=earlier,
-            settings=self._settings,
+            rules=self._rules,
+            max_age_h=self._max_age_h,
             now=datetime.now(UTC),
         )
         for decision in decisions:

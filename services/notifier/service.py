@@ -40,7 +40,8 @@ def _build(settings: NotifierSettings, runtime: Runtime) -> Service:
     handler = NotifierHandler(
         channels=channels,
         modes={each.name: each.mode for each in section.channels},
-        settings=section,
+        rules=section.rules,
+        max_age_h=section.max_age_h,
         sender=f"tocsin.{NAME}",
     )
     dispatchers = [

@@ -12,9 +12,8 @@ from services.notifier.channels.slack import SlackSettings
 from services.notifier.channels.tns import TnsSettings
 from services.notifier.channels.voevent import VoeventSettings
 from services.notifier.channels.webhook import WebhookSettings
-from services.notifier.happenings import Kind
+from services.notifier.rules import Rule
 from shared.errors import InvalidInputError
-from shared.events.frb import FrbStatus
 from shared.inbox.sources import require_different_names
 from shared.settings import HttpSettings, Section, ServiceSettings
 
@@ -24,22 +23,6 @@ ChannelSettings = Annotated[
     SlackSettings | TnsSettings | VoeventSettings | GcnSettings | EmailSettings | WebhookSettings,
     Field(discriminator="kind"),
 ]
-
-
-class Rule(Section):
-    """What goes to a channel. What was told once is corrected and taken back whatever the conditions say."""
-
-    channel: str = Field(description="Name of the channel.")
-    on: tuple[Kind, ...] = Field(tuple(Kind), description="burst, alert, skymap, coincidence.")
-    origins: tuple[str, ...] = Field(
-        (), description="Bursts of these origins only: upload, CHIME, DSA-110, …; all unless given."
-    )
-    statuses: tuple[FrbStatus, ...] = Field(
-        (FrbStatus.CANDIDATE, FrbStatus.CONFIRMED), description="Bursts of these statuses only."
-    )
-    min_snr: float | None = Field(None, description="Bursts with at least this signal-to-noise ratio.")
-    significant: bool = Field(False, description="Only alerts that the IGWN calls significant.")
-    max_far_per_year: float | None = Field(None, description="Alerts with at most this false-alarm rate (1/yr).")
 
 
 class NotifierSection(Section):

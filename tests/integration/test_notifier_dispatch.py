@@ -1,4 +1,4 @@
-"""Each thing is told once on each channel, in order, whatever happens; and what may have arrived is not sent blindly."""
+"""Each thing is told once on each channel, in order, whatever happens; what may have arrived is not sent blindly."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -11,7 +11,8 @@ import pytest
 from cli.migrate import history
 from services.notifier import dispatcher
 from services.notifier.channels.channel import Answer, TooManyRequestsError, UncertainError
-from services.notifier.settings import NAME, Rule
+from services.notifier.rules import Rule
+from services.notifier.settings import NAME
 from shared.db import migrations
 from shared.db.pool import create_pool
 from shared.errors import PermanentError, TransientError

@@ -15,7 +15,8 @@ from services.notifier.channels.common import CommonSettings
 from services.notifier.dispatcher import Dispatcher
 from services.notifier.handlers import NotifierHandler
 from services.notifier.happenings import Happening, read_happening
-from services.notifier.settings import NAME, NotifierSection, Rule
+from services.notifier.rules import Rule
+from services.notifier.settings import NAME
 from shared.db.unit_of_work import unit_of_work
 from shared.errors import TransientError
 from shared.events.notices import ChannelMode
@@ -105,12 +106,12 @@ class NotifierUnderTest:
         self.pool = pool
         self.channels = {channel.name: channel for channel in channels}
         self.settings = {name: CommonSettings(name=name, mode=mode, **common) for name in self.channels}
-        # The section knows channels of its own kinds only; its rules are put in past its check of their names.
-        section = NotifierSection(max_age_h=1e6).model_copy(
-            update={"rules": tuple(rules if rules is not None else (Rule(channel=name) for name in self.channels))}
-        )
         self.handler = NotifierHandler(
-            channels=self.channels, modes=dict.fromkeys(self.channels, mode), settings=section, sender="test"
+            channels=self.channels,
+            modes=dict.fromkeys(self.channels, mode),
+            rules=rules if rules is not None else [Rule(channel=name) for name in self.channels],
+            max_age_h=1e6,
+            sender="test",
         )
         self.database = database
 
