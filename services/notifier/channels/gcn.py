@@ -14,10 +14,10 @@ from uuid import UUID
 from confluent_kafka import KafkaError, KafkaException, Producer
 from pydantic import Field, SecretStr, model_validator
 
-from services.notifier.channels.burst import is_news
 from services.notifier.channels.channel import Answer, Job, Prepared, UncertainError
 from services.notifier.channels.common import CommonSettings
 from services.notifier.channels.gcn_notice import burst_notice, coincidence_notice
+from services.notifier.channels.records import is_news
 from services.notifier.channels.tools import Tools
 from services.notifier.happenings import Happening
 from shared.blobs.store import BlobStore

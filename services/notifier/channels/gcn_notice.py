@@ -7,7 +7,7 @@ DSA-110 use for bursts, and keys of our own for what they have no place for. Coi
 import json
 from typing import Any
 
-from services.notifier.channels.burst import measured
+from services.notifier.channels.records import measured
 from shared.events.frb import FrbChange, FrbEvent, FrbObservation
 from shared.events.gcn import encode_notice, iso_time, position
 from shared.events.notices import DeliveryAction

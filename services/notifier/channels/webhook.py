@@ -15,9 +15,9 @@ from typing import Literal, Self
 import httpx
 from pydantic import Field, SecretStr, model_validator
 
-from services.notifier.channels.burst import is_news
 from services.notifier.channels.channel import Answer, Job, Prepared, TooManyRequestsError, UncertainError
 from services.notifier.channels.common import CommonSettings
+from services.notifier.channels.records import is_news
 from services.notifier.channels.tools import Tools
 from services.notifier.channels.webhook_message import read_secret, signed_headers, webhook_body
 from services.notifier.happenings import Happening

@@ -8,7 +8,7 @@ import json
 from typing import Any
 
 from services.notifier.channels.channel import Job
-from services.notifier.happenings import Happening
+from services.notifier.channels.records import event_url
 from shared.errors import InvalidInputError
 from shared.events.gcn import known
 
@@ -35,11 +35,6 @@ def webhook_body(job: Job, *, site_url: str) -> str:
         "data": json.loads(happening.record.model_dump_json()),
     }
     return json.dumps(known(content), ensure_ascii=False, allow_nan=False)
-
-
-def event_url(happening: Happening, *, site_url: str) -> str:
-    """Return where people read about it."""
-    return f"{site_url}/{happening.subject}"
 
 
 def read_secret(secret: str) -> bytes:
