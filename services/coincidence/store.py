@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -28,11 +29,20 @@ class Told:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A wave and a burst that are near in time, or were."""
+    """A wave and a burst that are near in time, or were.
+
+    Attributes
+    ----------
+    told
+        None for a pair that was never considered.
+    decided
+        Digest of the last decision.
+    """
 
     wave: Wave
     burst: Burst
     told: Told | None
+    decided: str | None = None
 
     @property
     def frb_id(self) -> int:
@@ -41,7 +51,8 @@ class Candidate:
 
 
 _CANDIDATES = """
-SELECT waves.state AS wave, bursts.state AS burst, pairs.revision, pairs.is_open, pairs.told_digest
+SELECT waves.state AS wave, bursts.state AS burst, pairs.revision, pairs.is_open, pairs.told_digest,
+       pairs.decided_digest
 FROM waves
 JOIN bursts ON bursts.is_test = waves.is_test
 LEFT JOIN pairs ON pairs.superevent_id = waves.superevent_id AND pairs.frb_id = bursts.frb_id
@@ -181,12 +192,11 @@ class CoincidenceStore:
         told: Told,
         record: Coincidence | None,
     ) -> None:
-        """Store what was decided of a pair, and add it to its history."""
+        """Store what was decided of a pair and add it to its history, unless it was decided before just so."""
         wave, burst = candidate.wave, candidate.burst.facts
         assert wave.alert is not None
+        pair = (wave.superevent_id, burst.frb_id)
         decided = (
-            wave.superevent_id,
-            burst.frb_id,
             verdict.state,
             verdict.reason,
             None if scores is None else scores.model_dump_json(),
@@ -194,28 +204,31 @@ class CoincidenceStore:
             wave.skymap.event_id if wave.skymap else None,
             burst.revision,
             METHOD_VERSION,
-            now,
-            None if record is None else record.model_dump_json(),
         )
+        digest = hashlib.sha256(repr(decided).encode()).hexdigest()
+        if digest == candidate.decided:
+            return
+        row = (*pair, *decided, now, None if record is None else record.model_dump_json())
         self._work.write(
             "INSERT INTO pairs (superevent_id, frb_id, state, reason, scores, alert_event_id, map_id, burst_revision,"
-            " method_version, decided_at, record, is_test, odds, revision, is_open, told_digest)"
-            " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)"
+            " method_version, decided_at, record, is_test, odds, revision, is_open, told_digest, decided_digest)"
+            " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)"
             " ON CONFLICT (superevent_id, frb_id) DO UPDATE SET state = $3, reason = $4, scores = $5,"
             " alert_event_id = $6, map_id = $7, burst_revision = $8, method_version = $9, decided_at = $10,"
             " record = coalesce($11, pairs.record), is_test = $12, odds = $13, revision = $14, is_open = $15,"
-            " told_digest = $16",
-            *decided,
+            " told_digest = $16, decided_digest = $17",
+            *row,
             wave.is_test,
             None if scores is None else scores.odds,
             told.revision,
             told.is_open,
             told.digest,
+            digest,
         )
         self._work.write(
             "INSERT INTO history (superevent_id, frb_id, state, reason, scores, alert_event_id, map_id, burst_revision,"
             " method_version, decided_at, record) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
-            *decided,
+            *row,
         )
 
 
@@ -225,6 +238,7 @@ def _candidates(rows: Sequence[asyncpg.Record]) -> list[Candidate]:
             Wave.model_validate_json(row["wave"]),
             Burst.model_validate_json(row["burst"]),
             None if row["revision"] is None else Told(row["revision"], row["is_open"], row["told_digest"]),
+            row["decided_digest"],
         )
         for row in rows
     ]

@@ -76,6 +76,7 @@ pairs = sa.Table(
     sa.Column("revision", sa.Integer, nullable=False, comment="Records told on mma.coincidences so far."),
     sa.Column("is_open", sa.Boolean, nullable=False, comment="The last of them stands."),
     sa.Column("told_digest", sa.Text, comment="What it said; nothing is told twice."),
+    sa.Column("decided_digest", sa.Text, nullable=False, comment="Of the decision; the same again is no news."),
     sa.Column("record", pg.JSONB, comment="The last record told."),
     sa.Index(None, "frb_id"),
     sa.Index(None, "decided_at"),

@@ -108,6 +108,9 @@ async def test_a_retracted_wave_and_a_withdrawn_burst_leave_nothing_open(tried: 
     assert [record.reason for record in records[2:]] == ["the burst was withdrawn: a mistake", "the wave was retracted"]
     assert await tried.pool.fetchval("SELECT count(*) FROM pairs WHERE is_open") == 0
     assert await tried.pool.fetchval("SELECT count(*) FROM map_cells") == 0
+    # The retraction comes twice, by the alert and by the map; it is decided once.
+    states = await tried.pool.fetch("SELECT state FROM history WHERE frb_id = 2 ORDER BY id")
+    assert [row["state"] for row in states] == ["ANNOUNCED", "WITHDRAWN"]
 
 
 async def test_a_rejected_burst_that_is_taken_up_again_is_announced_anew(tried: HandlerUnderTest) -> None:

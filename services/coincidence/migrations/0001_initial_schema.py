@@ -159,6 +159,7 @@ def upgrade() -> None:
         sa.Column("revision", sa.Integer(), nullable=False, comment="Records told on mma.coincidences so far."),
         sa.Column("is_open", sa.Boolean(), nullable=False, comment="The last of them stands."),
         sa.Column("told_digest", sa.Text(), nullable=True, comment="What it said; nothing is told twice."),
+        sa.Column("decided_digest", sa.Text(), nullable=False, comment="Of the decision; the same again is no news."),
         sa.Column("record", postgresql.JSONB(astext_type=sa.Text()), nullable=True, comment="The last record told."),
         sa.PrimaryKeyConstraint("superevent_id", "frb_id", name=op.f("pk_pairs")),
         schema="coincidence",
