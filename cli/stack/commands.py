@@ -147,12 +147,18 @@ def survey(stack: Stack) -> list[StatusLine]:
         health = process.health()
         report = process.report()
         consumers = [
-            {**consumer, "dead_letters_waiting": waiting.get(dead_letter_topic(consumer["topic"], process.name))}
+            {**consumer, "dead_letters_waiting": _of_all(consumer["topic"].split(","), waiting, process.name)}
             for consumer in report.get("consumers") or ()
         ]
         report = {**report, "consumers": consumers} if consumers else report
         lines.append(StatusLine(process.name, "service", _state(health), health.detail, report))
     return lines
+
+
+def _of_all(topics: Sequence[str], waiting: Mapping[str, int], service: str) -> int | None:
+    """How many wait of all topics of a consumer; None when one cannot be counted."""
+    counts = [waiting.get(dead_letter_topic(topic, service)) for topic in topics]
+    return None if None in counts else sum(count for count in counts if count is not None)
 
 
 def _dead_letters_waiting(stack: Stack) -> Mapping[str, int]:
