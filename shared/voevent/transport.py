@@ -66,19 +66,19 @@ class TransportMessage:
             return None
 
 
-async def receive(reader: asyncio.StreamReader) -> bytes:
+async def receive(reader: asyncio.StreamReader, *, max_bytes: int = MAX_PACKET_BYTES) -> bytes:
     """Return the next message.
 
     Raises
     ------
     TransientError
-        It is longer than any packet.
+        It is longer than that.
     OSError, asyncio.IncompleteReadError
         The connection is lost.
     """
     length = int.from_bytes(await reader.readexactly(_LENGTH_BYTES), "big")
-    if length > MAX_PACKET_BYTES:
-        raise TransientError(f"VOEvent broker: sends {length} bytes in one packet; at most {MAX_PACKET_BYTES} are read")
+    if length > max_bytes:
+        raise TransientError(f"the other side sends {length} bytes in one packet; at most {max_bytes} are read")
     return await reader.readexactly(length)
 
 

@@ -15,6 +15,7 @@ from pydantic import Field
 
 from services.notifier.channels.channel import Answer, Job, Prepared
 from services.notifier.channels.common import CommonSettings
+from services.notifier.channels.records import event_url
 from services.notifier.channels.tools import Tools
 from services.notifier.channels.voevent_packet import (
     Heading,
@@ -217,7 +218,7 @@ class VoeventChannel:
             made_at=job.decided_at,
             number=job.delivery_id,
             cites=[each.reference for each in told if each.reference],
-            url=f"{self._site_url}/{job.happening.subject}",
+            url=event_url(job.happening, site_url=self._site_url),
         )
         if isinstance(record, Coincidence):
             return coincidence_packet(record, station=self._station, heading=heading)

@@ -24,6 +24,8 @@ MAX_WAITING = 64
 # Packets and heartbeats for one subscriber, the connection's own buffer full: who has more waiting is too slow.
 MAX_UNANSWERED = 10
 # Packets that a subscriber has neither accepted nor refused.
+MAX_MESSAGE_BYTES = 16 * 1024
+# Of subscribers, who send messages of the protocol alone.
 REMEMBERED = 1_000
 # Packets that are known to have been published.
 
@@ -193,7 +195,7 @@ class VtpPublisher:
     async def _listen(self, reader: asyncio.StreamReader, subscriber: _Subscriber) -> None:
         while True:
             try:
-                message = TransportMessage.read(await receive(reader))
+                message = TransportMessage.read(await receive(reader, max_bytes=MAX_MESSAGE_BYTES))
             except TransientError:
                 return subscriber.drop("a message longer than any of the protocol")
             match message.role if message else None:
