@@ -50,8 +50,8 @@ class Delivered:
 
     @property
     def mail(self) -> EmailMessage:
-        """The mail, read."""
-        mail = message_from_bytes(self.content, policy=default)
+        """The mail, read; its lines end as Python has them."""
+        mail = message_from_bytes(self.content.replace(b"\r\n", b"\n"), policy=default)
         assert isinstance(mail, EmailMessage)
         return mail
 
