@@ -9,6 +9,7 @@ from services.frb_intake import domain
 from services.frb_intake.accounts import Accounts
 from services.frb_intake.api.auth import Doorkeeper
 from services.frb_intake.api.compat import compat_router
+from services.frb_intake.api.slack import slack_router
 from services.frb_intake.api.v1 import v1_router
 from services.frb_intake.checking import ImageChecker, complaints
 from services.frb_intake.domain import TransitionError, WithdrawnError
@@ -16,6 +17,7 @@ from services.frb_intake.feeds.subscriptions import subscriptions
 from services.frb_intake.follow import Follower
 from services.frb_intake.handlers import FeedHandler
 from services.frb_intake.intake import Intake, KeyReusedError, NotYoursError, UnknownBurstError
+from services.frb_intake.naming import names
 from services.frb_intake.pruning import Pruner
 from services.frb_intake.reading import BurstReader
 from services.frb_intake.related import coincidences
@@ -43,7 +45,13 @@ def define(settings: FrbIntakeSettings) -> ServiceDefinition:
 def _build(settings: FrbIntakeSettings, runtime: Runtime) -> Service:
     domain.warm_up()
     section = settings.frb_intake
-    intake = Intake(runtime.pool, runtime.blobs, observatory=section.observatory)
+    rule = domain.VoteRule(
+        confirm_votes=section.confirm_votes,
+        max_reject_votes=section.max_reject_votes,
+        reject_votes=section.reject_votes,
+        max_confirm_votes=section.max_confirm_votes,
+    )
+    intake = Intake(runtime.pool, runtime.blobs, observatory=section.observatory, vote_rule=rule)
     reader = BurstReader(runtime.pool)
     follower = Follower(reader, max_anonymous=section.max_anonymous_followers)
     doorkeeper = Doorkeeper(
@@ -86,7 +94,7 @@ def _build(settings: FrbIntakeSettings, runtime: Runtime) -> Service:
         app.add_middleware(SecurityHeaders)
 
     return Service(
-        subscriptions=[*notices, coincidences()],
+        subscriptions=[*notices, coincidences(), names(from_sandbox=section.names_from_sandbox)],
         sources=heartbeats.as_json,
         background=[
             ImageChecker(runtime.pool, complaints=look_through).run,
@@ -103,6 +111,7 @@ def _build(settings: FrbIntakeSettings, runtime: Runtime) -> Service:
                 follower=follower,
                 settings=section,
             ),
+            *([slack_router(intake, section.slack_signing_secret)] if section.slack_signing_secret else []),
         ],
         configure=configure,
     )

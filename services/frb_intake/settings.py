@@ -1,6 +1,6 @@
 """Settings of frb_intake."""
 
-from pydantic import Field, model_validator
+from pydantic import Field, SecretStr, model_validator
 
 from services.frb_intake.feeds.sources import OWN_SOURCE, FrbSource
 from shared.inbox.sources import require_different_names
@@ -29,6 +29,20 @@ class FrbIntakeSection(Section):
     staged_hours: float = Field(
         24.0, gt=0, description="How long an observation waits for its burst at the compatible door."
     )
+    names_from_sandbox: bool = Field(
+        False, description="Whether bursts take names that the Transient Name Server's sandbox gave; for trials."
+    )
+    slack_signing_secret: SecretStr | None = Field(
+        None, min_length=1, description="Of the Slack app whose buttons vote; without it nobody votes from Slack."
+    )
+    confirm_votes: int | None = Field(
+        None, ge=1, description="So many people who vote confirm make a candidate CONFIRMED; none unless given."
+    )
+    max_reject_votes: int = Field(0, ge=0, description="Unless more than these vote reject.")
+    reject_votes: int | None = Field(
+        None, ge=1, description="So many people who vote reject make a candidate REJECTED; none unless given."
+    )
+    max_confirm_votes: int = Field(0, ge=0, description="Unless more than these vote confirm.")
     sources: tuple[FrbSource, ...] = Field(
         (), description="Where other observatories' notices come from, beside the project's own broker."
     )

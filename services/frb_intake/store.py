@@ -200,6 +200,17 @@ class BurstStore:
         )
         return {row["kind"] for row in rows if row["kind"]}
 
+    async def is_named_by_delivery(self, burst_id: int) -> bool:
+        """Whether the name that a burst has came with a delivery of the notifier, and not from anybody else."""
+        row = await self._work.fetch_row(
+            "SELECT detail->>'delivery' IS NOT NULL AS is_delivered FROM ("
+            " SELECT revision, detail, record->>'tns_name' AS name,"
+            " lag(record->>'tns_name') OVER (ORDER BY revision) AS before FROM changes WHERE burst_id = $1"
+            ") AS told WHERE name IS DISTINCT FROM before ORDER BY revision DESC LIMIT 1",
+            burst_id,
+        )
+        return row is not None and bool(row["is_delivered"])
+
     async def next_id(self) -> int:
         """Return an id for a new burst."""
         row = await self._work.fetch_row("SELECT nextval('burst_ids') AS id")
