@@ -37,8 +37,7 @@ class NotifierHandler:
 
     async def receive(self, message: Message) -> Received[Happening] | None:
         """Decode a record; None when nobody is told of it."""
-        _, model = TOPICS[message.topic]
-        happening = read_happening(message.topic, decode(message.value, model))
+        happening = read_happening(message.topic, decode(message.value, TOPICS[message.topic]))
         return None if happening is None else Received(happening.event_id, happening)
 
     async def on_happening(self, happening: Happening, work: UnitOfWork) -> None:

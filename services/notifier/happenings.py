@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from uuid import UUID
@@ -10,6 +11,7 @@ from shared.events.frb import FrbEvent, FrbStatus
 from shared.events.gw import AlertType, GwAlert, GwSkymap, MapKind, SkymapState, SupereventState
 from shared.events.mma import Coincidence, CoincidenceType
 from shared.events.notices import DeliveryAction
+from shared.events.record import Event
 
 Record = FrbEvent | GwAlert | GwSkymap | Coincidence
 
@@ -23,12 +25,13 @@ class Kind(StrEnum):
     COINCIDENCE = "coincidence"
 
 
-TOPICS = {
-    "frb.events": (Kind.BURST, FrbEvent),
-    "gw.alerts": (Kind.ALERT, GwAlert),
-    "gw.skymaps": (Kind.SKYMAP, GwSkymap),
-    "mma.coincidences": (Kind.COINCIDENCE, Coincidence),
+TOPICS: Mapping[str, type[Event]] = {
+    "frb.events": FrbEvent,
+    "gw.alerts": GwAlert,
+    "gw.skymaps": GwSkymap,
+    "mma.coincidences": Coincidence,
 }
+# What is heard, and what it carries.
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ class Happening:
         return DeliveryAction.UPDATE if told_before else DeliveryAction.NEW
 
 
-def read_happening(topic: str, record: Record) -> Happening | None:
+def read_happening(topic: str, record: Event) -> Happening | None:
     """Return what a record says happened; None for one that nobody is told of."""
     if isinstance(record, FrbEvent):
         kind, subject, is_over = Kind.BURST, f"frb/{record.frb_id}", record.status is FrbStatus.WITHDRAWN
@@ -69,6 +72,7 @@ def read_happening(topic: str, record: Record) -> Happening | None:
         retracted = record.coincidence_type is CoincidenceType.RETRACTION
         kind, subject, is_over = Kind.COINCIDENCE, f"mma/{record.coincidence_id}", retracted
     else:
+        assert isinstance(record, GwSkymap), record
         # The retraction of an alert is told by the alert's own record.
         if record.map_kind is not MapKind.GW or record.state is not SkymapState.AVAILABLE:
             return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import httpx
 
+from services.notifier.api import router
 from services.notifier.channels.channel import Channel
 from services.notifier.channels.email import EmailSettings, open_email
 from services.notifier.channels.gcn import GcnSettings, open_gcn
@@ -15,6 +16,7 @@ from services.notifier.channels.webhook import WebhookSettings, open_webhook
 from services.notifier.dispatcher import Dispatcher
 from services.notifier.handlers import NotifierHandler
 from services.notifier.happenings import TOPICS
+from services.notifier.heartbeat import Heart
 from services.notifier.settings import NAME, ChannelSettings, NotifierSettings
 from shared.events.notices import ChannelMode
 from shared.inbox.subscription import Subscription
@@ -61,7 +63,12 @@ def _build(settings: NotifierSettings, runtime: Runtime) -> Service:
             )
             for topic in TOPICS
         ],
-        background=[*(dispatcher.run for dispatcher in dispatchers), *(channel.run for channel in channels.values())],
+        background=[
+            *(dispatcher.run for dispatcher in dispatchers),
+            *(channel.run for channel in channels.values()),
+            Heart(runtime.pool, service=NAME, interval_s=section.heartbeat_s).run,
+        ],
+        routers=[router(runtime.pool)],
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import asyncpg
 
@@ -124,8 +123,8 @@ class NotifierStore:
                 decision.needless,
                 decision.suppressed or "something newer is told instead",
             )
-            for row in rows:
-                self._announce(row, topic=happening.topic, frb_id=frb_id_of(happening))
+            for needless in rows:
+                self._announce(needless, topic=happening.topic, frb_id=frb_id_of(happening))
         state = DeliveryState.PENDING if decision.suppressed is None else DeliveryState.SUPPRESSED
         row = await self._work.fetch_row(
             "INSERT INTO deliveries (channel, channel_kind, mode, subject, revision, event_id, action, is_test, state,"
@@ -275,10 +274,9 @@ class NotifierStore:
         self._work.emit(outgoing(TOPIC, record, is_test=record.is_test, sender=self._sender))
 
 
-def as_happening(row: Mapping[str, Any]) -> Happening:
+def as_happening(row: asyncpg.Record) -> Happening:
     """Return a stored record as what happened."""
-    _, model = TOPICS[row["topic"]]
-    happening = read_happening(row["topic"], model.model_validate_json(row["record"]))
+    happening = read_happening(row["topic"], TOPICS[row["topic"]].model_validate_json(row["record"]))
     assert happening is not None
     return happening
 

@@ -64,3 +64,13 @@ class Delivery(Event):
     reference: str | None = None
     tns_name: str | None = None
     frb_id: Int64 | None = None
+
+
+class Heartbeat(Event):
+    """A sign of life: as long as these come, silence elsewhere means that nothing happened."""
+
+    schema_name: ClassVar[str] = "heartbeat"
+
+    service: str
+    sent_at: Timestamp
+    interval_s: float

@@ -150,11 +150,15 @@ def test_every_time_is_in_microseconds_and_says_so(record: str, version: int) ->
     assert wrong == []
 
 
+def test_enums_are_found() -> None:
+    found = {record: enums_in(schema_versions(record)[version]) for record, version in ALL_VERSIONS}
+    # A heartbeat is the one record that has none.
+    assert [record for record, enums in found.items() if not enums] == ["heartbeat"]
+
+
 @pytest.mark.parametrize(("record", "version"), ALL_VERSIONS)
 def test_every_enum_falls_back_to_unknown(record: str, version: int) -> None:
-    enums = enums_in(schema_versions(record)[version])
-    assert enums
-    for enum in enums:
+    for enum in enums_in(schema_versions(record)[version]):
         assert enum["default"] == "UNKNOWN" in enum["symbols"], enum["name"]
 
 

@@ -118,7 +118,7 @@ class NotifierUnderTest:
     async def take(self, topic: str, *records: Event) -> None:
         """Handle records, each in a transaction of its own."""
         for record in records:
-            happening = read_happening(topic, record)  # type: ignore[arg-type]
+            happening = read_happening(topic, record)
             assert happening is not None
             async with unit_of_work(self.pool) as work:
                 if await work.claim("test", [happening.event_id]):
