@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, Self
 from uuid import UUID
 
+import structlog
 from confluent_kafka import KafkaError, KafkaException, Producer
 from pydantic import Field, SecretStr, model_validator
 
@@ -42,6 +43,9 @@ PURGE_S = 1.0
 _NOT_TAKEN = frozenset(
     {KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION, KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._QUEUE_FULL}
 )
+
+
+log = structlog.get_logger(__name__)
 
 
 class GcnSettings(CommonSettings):
@@ -81,6 +85,10 @@ class Place:
 class Broker(Protocol):
     """A Kafka as this channel sees it. Calls block."""
 
+    def connect(self) -> None:
+        """Get ready for the first message, if the broker is there."""
+        ...
+
     def produce(self, message: OutgoingMessage) -> Place:
         """Send a message; return where the broker put it."""
         ...
@@ -102,6 +110,16 @@ class KafkaBroker:
         # The caller gives up after timeout_s; by then it must be certain that nothing leaves any more.
         self._patience_s = max(timeout_s - 2 * PURGE_S, timeout_s / 2)
         self._producer: Producer | None = None
+
+    def connect(self) -> None:
+        """Get ready for the first message, which would otherwise wait a second for it."""
+        producer = self._open()
+        try:
+            producer.list_topics(timeout=self._patience_s)
+        except KafkaException as exception:
+            log.warning("gcn.broker.away", reason=str(broker_error(exception.args[0], "connecting")))
+        else:
+            self._producer = producer
 
     def produce(self, message: OutgoingMessage) -> Place:
         """Send a message; return where the broker put it.
@@ -257,7 +275,9 @@ class GcnChannel:
         return None if found is None else _answer(request, Place(found.partition, found.offset), found.value)
 
     async def run(self) -> None:
-        """Nothing beside."""
+        """Connect before the first notice is due."""
+        if self._settings.mode in (ChannelMode.SANDBOX, ChannelMode.PRODUCTION):
+            await asyncio.to_thread(self._broker(self._settings.mode).connect)
 
     def _broker(self, mode: ChannelMode) -> Broker:
         return self._gcn if self._gcn is not None and mode is ChannelMode.PRODUCTION else self._own

@@ -200,6 +200,10 @@ class FakeBroker:
     kept: list[OutgoingMessage] = field(default_factory=list)
     change: Callable[[bytes], bytes] = bytes
     error: Exception | None = None
+    is_connected: bool = False
+
+    def connect(self) -> None:
+        self.is_connected = True
 
     def produce(self, message: OutgoingMessage) -> Place:
         self.kept.append(message)
@@ -301,6 +305,18 @@ async def test_without_a_credential_production_is_our_own_broker(on: Fixture) ->
     channel = GcnChannel(GcnSettings(name="gcn"), own=on.own, gcn=None, blobs=on.blobs, observatory="TOCSIN")
     await channel.send(prepared(on), mode=PRODUCTION)
     assert len(on.own.kept) == 1
+
+
+@pytest.mark.parametrize(
+    ("mode", "connected"),
+    [(ChannelMode.DRY_RUN, (False, False)), (SANDBOX, (True, False)), (PRODUCTION, (False, True))],
+)
+async def test_only_the_broker_that_is_sent_to_is_reached(
+    on: Fixture, mode: ChannelMode, connected: tuple[bool, bool]
+) -> None:
+    settings = GcnSettings(name="gcn", mode=mode)
+    await GcnChannel(settings, own=on.own, gcn=on.gcn, blobs=on.blobs, observatory="TOCSIN").run()
+    assert (on.own.is_connected, on.gcn.is_connected) == connected
 
 
 async def test_a_coincidence_is_fetched_from_the_blob_store_and_confirmed(on: Fixture) -> None:
