@@ -135,6 +135,7 @@ class VtpPublisher:
         self._max_subscribers = max_subscribers
         self._heartbeat_s = heartbeat_s
         self._subscribers: set[_Subscriber] = set()
+        self._serving: set[asyncio.Task[None]] = set()
         self._replay: deque[bytes] = deque(maxlen=min(replay, MAX_WAITING))
         self._published: deque[str] = deque(maxlen=REMEMBERED)
         self._log = log.bind(channel=name)
@@ -171,8 +172,13 @@ class VtpPublisher:
         finally:
             for subscriber in list(self._subscribers):
                 subscriber.drop("the publisher ends")
+            await asyncio.gather(*self._serving, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
         subscriber = _Subscriber(str(writer.get_extra_info("peername")), writer)
         if len(self._subscribers) >= self._max_subscribers:
             self._log.warning("voevent.too_many_subscribers", subscriber=subscriber.name)
