@@ -169,7 +169,7 @@ def _measured_facts(record: FrbEvent) -> dict[str, str | None]:
         )
     if budget is not None:
         excess = (
-            f"{budget.dm_excess_pc_cm3:.1f} pc cm⁻³ (beyond {budget.dm_mw_ism_pc_cm3:.1f} by {budget.dm_mw_ism_model}"
+            f"{budget.dm_excess_pc_cm3:.1f} pc cm⁻³ (beyond {budget.dm_mw_ism_pc_cm3:.1f}, {budget.dm_mw_ism_model},"
             f" and a halo of {budget.dm_mw_halo_pc_cm3:.0f})"
         )
         distance = (
