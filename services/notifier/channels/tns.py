@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
@@ -34,7 +35,7 @@ MAX_REPORTS = 100
 MAX_BYTES = 1_000_000
 # Of an answer; a reply to 100 reports has some tens of kilobytes.
 RESET_HEADERS = ("x-rate-limit-reset", "x-cone-rate-limit-reset", "retry-after")
-DEFAULT_RESET_S, MAX_RESET_S = 60.0, 3600.0
+DEFAULT_RESET_S, MIN_RESET_S, MAX_RESET_S = 60.0, 1.0, 3600.0
 # The limits are per minute; whatever a header says, the channel is not silenced for longer.
 _EPOCH_S = 1e9
 # A larger figure is a time, not a duration.
@@ -404,7 +405,8 @@ def _data(response: httpx.Response, *, now_s: float) -> Any:
     code = envelope.get("id_code") if response.is_success and envelope else None
     code = code if isinstance(code, int) else status
     message = envelope.get("id_message") if envelope else None
-    said = f"the TNS answered {code}: {message or response.text[:200]}{_detail(envelope)}"
+    beginning = _storable(response.text[:200])
+    said = f"the TNS answered {code}: {message or beginning}{_detail(envelope)}"
     if code == httpx.codes.TOO_MANY_REQUESTS:
         raise TooManyRequestsError(said, retry_after_s=_reset_s(response.headers, now_s=now_s))
     if code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
@@ -419,7 +421,7 @@ def _data(response: httpx.Response, *, now_s: float) -> Any:
     if code >= httpx.codes.MULTIPLE_CHOICES:
         raise _RefusedError(said, envelope.get("data") if envelope else None)
     if envelope is None or "data" not in envelope:
-        raise UncertainError(f"the TNS answered what is no answer: {response.text[:200]}")
+        raise UncertainError(f"the TNS answered what is no answer: {beginning}")
     return envelope["data"]
 
 
@@ -428,9 +430,24 @@ def _envelope(response: httpx.Response) -> dict[str, Any] | None:
         return None
     try:
         content = response.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    return content if isinstance(content, dict) else None
+    return _storable(content) if isinstance(content, dict) else None
+
+
+def _storable(value: Any) -> Any:
+    """Return what was read without characters that no database keeps."""
+    match value:
+        case str():
+            return value.replace("\x00", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
+        case list():
+            return [_storable(each) for each in value]
+        case dict():
+            return {_storable(name): _storable(each) for name, each in value.items()}
+        case float() if not math.isfinite(value):
+            return None
+        case _:
+            return value
 
 
 def _detail(envelope: dict[str, Any] | None) -> str:
@@ -442,9 +459,8 @@ def _reset_s(headers: httpx.Headers, *, now_s: float) -> float:
     """Return how long to wait (s): the longest of what the headers say, in seconds or as a Unix time."""
     waits = []
     for name in RESET_HEADERS:
-        try:
-            wait_s = float(headers.get(name, ""))
-        except ValueError:
-            continue
-        waits.append(wait_s - now_s if wait_s > _EPOCH_S else wait_s)
-    return min(max(waits, default=DEFAULT_RESET_S), MAX_RESET_S) if waits else DEFAULT_RESET_S
+        value = headers.get(name, "")
+        if value.isdecimal():
+            told_s = float(value)
+            waits.append(told_s - now_s if told_s > _EPOCH_S else told_s)
+    return min(max(*waits, MIN_RESET_S), MAX_RESET_S) if waits else DEFAULT_RESET_S
