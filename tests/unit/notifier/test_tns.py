@@ -32,7 +32,8 @@ def a_channel(answer: Any = None, **settings: Any) -> TnsChannel:
 
 
 def upload(**changes: Any) -> FrbEvent:
-    return an_example("frb_event/upload-measured-twice", **({"tns_name": None} | changes))
+    record: FrbEvent = an_example("frb_event/upload-measured-twice", **({"tns_name": None} | changes))
+    return record
 
 
 def wants(channel: TnsChannel, record: Any, *, told_before: bool = False) -> bool:

@@ -39,7 +39,8 @@ SENDER = Sender(
 
 def upload(**changes: Any) -> FrbEvent:
     """A burst of our own without a name."""
-    return an_example("frb_event/upload-measured-twice", **({"tns_name": None} | changes))
+    record: FrbEvent = an_example("frb_event/upload-measured-twice", **({"tns_name": None} | changes))
+    return record
 
 
 def of_first(**changes: Any) -> FrbEvent:
