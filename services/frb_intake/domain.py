@@ -35,6 +35,8 @@ CLOCK_TOLERANCE_S = 60.0
 SMALLEST_AXIS_DEG = 1e-6
 # 4 milliarcseconds, below every published localisation: an error given as 0 means "not stated".
 DEFAULT_COSMOLOGY = "Planck18"
+VOTE_RULE = "rule:votes"
+# Who changed a status that votes decided; no account can have this name.
 SUMMED_MODEL = "given"
 NE2001 = "NE2001"
 
@@ -374,6 +376,34 @@ def with_vote(burst: FrbEvent, rating: str, *, previous: str | None, by: str, no
         counts[previous] -= 1
     counts[rating] += 1
     return _changed(burst, FrbChange.RATED, by=by, now=now, votes=FrbVotes(**counts))
+
+
+@dataclass(frozen=True)
+class VoteRule:
+    """When votes decide about a candidate: enough for it, and not too many against; None: they never do."""
+
+    confirm_votes: int | None = None
+    max_reject_votes: int = 0
+    reject_votes: int | None = None
+    max_confirm_votes: int = 0
+
+    def decision(self, burst: FrbEvent) -> tuple[FrbStatus, str] | None:
+        """Return what the votes make of a candidate, and why; None when it stays one.
+
+        What somebody decided is not decided otherwise by votes.
+        """
+        if burst.status is not FrbStatus.CANDIDATE:
+            return None
+        votes = burst.votes
+        counts = f"{votes.confirm} confirm, {votes.reject} reject, {votes.unsure} unsure"
+        for status, wanted, votes_for, votes_against, most_against in (
+            (FrbStatus.CONFIRMED, self.confirm_votes, votes.confirm, votes.reject, self.max_reject_votes),
+            (FrbStatus.REJECTED, self.reject_votes, votes.reject, votes.confirm, self.max_confirm_votes),
+        ):
+            if wanted is not None and votes_for >= wanted and votes_against <= most_against:
+                asked = f"the rule asks for {wanted}, with at most {most_against} against"
+                return status, f"By votes: {counts}; {asked}."
+        return None
 
 
 def with_name(burst: FrbEvent, tns_name: str, *, by: str, now: datetime) -> FrbEvent:

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 
@@ -25,6 +26,9 @@ from shared.outbox.event import outgoing
 
 TOPIC = "frb.events"
 SENDER = f"tocsin.{NAME}"
+VOTES = "frb_intake.votes"
+# In the inbox: the votes that were carried out, of those that have an id.
+NO_RULE = domain.VoteRule()
 
 
 class UnknownBurstError(InvalidInputError):
@@ -43,6 +47,10 @@ class UnknownObservationError(InvalidInputError):
 
 class KeyReusedError(InvalidInputError):
     """An idempotency key came again with another request."""
+
+
+class RepeatedError(InvalidInputError):
+    """The very same request was carried out before."""
 
 
 class NotYoursError(InvalidInputError):
@@ -88,6 +96,8 @@ class Intake:
     ----------
     observatory
         Begins the internal names of bursts.
+    vote_rule
+        When votes decide about a candidate.
     clock
         Gives the time in UTC.
     """
@@ -98,11 +108,13 @@ class Intake:
         blobs: BlobStore,
         *,
         observatory: str,
+        vote_rule: domain.VoteRule = NO_RULE,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._pool = pool
         self._blobs = blobs
         self._observatory = observatory
+        self._vote_rule = vote_rule
         self._clock = clock
 
     async def stage_observation(self, sent: ObservationIn, asker: Asker) -> int:
@@ -224,9 +236,19 @@ class Intake:
             announce(changed, work)
         return Outcome(changed, is_new=True, measurement_id=measurement_id)
 
-    async def rate(self, burst_id: int, sent: RatingIn, asker: Asker) -> FrbEvent:
-        """Store somebody's opinion of a burst; it replaces the one of before in the count, not in the history."""
+    async def rate(self, burst_id: int, sent: RatingIn, asker: Asker, *, request_id: UUID | None = None) -> FrbEvent:
+        """Store somebody's opinion of a burst; it replaces the one of before in the count, not in the history.
+
+        Where a rule says so, the votes then decide about a candidate: a change of its own.
+
+        Raises
+        ------
+        RepeatedError
+            `request_id` was carried out before; nothing changes.
+        """
         async with self._changing(burst_id) as (store, work, burst):
+            if request_id is not None and not await work.claim(VOTES, [request_id]):
+                raise RepeatedError("request", str(request_id), "a vote that was not counted before")
             now = self._clock()
             previous = await store.vote(burst_id, rater=asker.name, rating=sent.rating, note=sent.note, rated_at=now)
             changed = domain.with_vote(burst, sent.rating, previous=previous, by=asker.name, now=now)
@@ -234,6 +256,15 @@ class Intake:
                 changed, detail={"rating": sent.rating, "note": sent.note, "previous": previous}, address=asker.address
             )
             announce(changed, work)
+            decision = self._vote_rule.decision(changed)
+            if decision is not None:
+                status, reason = decision
+                before, changed = (
+                    changed,
+                    domain.with_status(changed, status, reason=reason, by=domain.VOTE_RULE, now=now),
+                )
+                store.save(changed, detail={"from": before.status.lower(), "to": status.lower(), "reason": reason})
+                announce(changed, work)
         return changed
 
     async def set_status(self, burst_id: int, status: FrbStatus, reason: str, asker: Asker) -> FrbEvent:
