@@ -2,6 +2,7 @@
 
 import json
 import sys
+import textwrap
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +21,9 @@ from shared.errors import InvalidInputError
 from shared.events.blob import BlobRef
 from shared.physics.rates import SECONDS_PER_YEAR
 
+LARGEST_FRB_ID = 2**63 - 1
+PAGE_WIDTH = 120
+
 AsJson = Annotated[bool, typer.Option("--json", help="For machines.")]
 
 _LIST = """
@@ -34,9 +38,9 @@ ORDER BY decided_at DESC, superevent_id, frb_id LIMIT $7
 def list_command(
     every: Annotated[bool, typer.Option("--all", help="Also what was considered and not announced.")] = False,
     superevent: Annotated[str | None, typer.Option(help="Of this superevent.")] = None,
-    burst: Annotated[int | None, typer.Option(help="Of this burst.")] = None,
+    burst: Annotated[int | None, typer.Option(max=LARGEST_FRB_ID, help="Of this burst.")] = None,
     state: Annotated[PairState | None, typer.Option(case_sensitive=False, help="In this state.")] = None,
-    since: Annotated[datetime | None, typer.Option(help="Decided since then (UTC).")] = None,
+    since: Annotated[datetime | None, typer.Option(help="Decided since then (UTC, unless it says otherwise).")] = None,
     test: Annotated[bool | None, typer.Option("--test/--real", help="Only test traffic, or only real.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest first.")] = 50,
     as_json: AsJson = False,
@@ -48,7 +52,7 @@ def list_command(
             superevent,
             burst,
             state,
-            None if since is None else since.replace(tzinfo=UTC),
+            since if since is None or since.tzinfo else since.replace(tzinfo=UTC),
             test,
             every or state is not None,
             limit,
@@ -57,7 +61,11 @@ def list_command(
     if as_json:
         typer.echo(json.dumps(plain(rows), indent=2))
     elif rows:
-        typer.echo(columns([_line(row) for row in rows]))
+        heading, *lines = columns([_line(row) for row in rows]).splitlines()
+        typer.echo(heading)
+        for line, row in zip(lines, rows, strict=True):
+            typer.echo(line)
+            typer.echo(textwrap.fill(row["reason"], PAGE_WIDTH, initial_indent="  ", subsequent_indent="  "))
     typer.echo(f"{len(rows)} pairs", err=True)
 
 
@@ -74,7 +82,6 @@ def _line(row: Mapping[str, Any]) -> dict[str, Any]:
         "level": _number(scores.get("credible_level")),
         "far/yr": _number(None if far_hz is None else far_hz * SECONDS_PER_YEAR),
         "odds": _number(scores.get("odds")),
-        "why": row["reason"],
     }
 
 
@@ -87,7 +94,7 @@ def show(
     """Show all that is known of a pair: parents, scores, files, every decision."""
     with told_in_one_line():
         superevent_id, frb_id = _parents(pair)
-        rows = fetch("SELECT * FROM coincidence.pairs WHERE superevent_id = $1 AND frb_id = $2", superevent_id, frb_id)
+        rows = fetch(_SHOW, superevent_id, frb_id)
         if not rows:
             raise InvalidInputError("ID", pair, "a pair that was considered; see `tocsin coincidence list --all`")
         (row,) = rows
@@ -95,7 +102,7 @@ def show(
             sys.stdout.buffer.write(_file(row, "gcn_notice") + b"\n")
             return
         if map_file is not None:
-            map_file.write_bytes(_file(row, "combined_skymap"))
+            _write(map_file, _file(row, "combined_skymap"))
         history = fetch(
             "SELECT decided_at, state, reason, alert_event_id, map_id, burst_revision, method_version,"
             " record->>'revision' AS told_as FROM coincidence.history WHERE superevent_id = $1 AND frb_id = $2"
@@ -112,9 +119,23 @@ def show(
     typer.echo(columns([_decision(each) for each in history]))
 
 
+_SHOW = """
+SELECT pairs.*, waves.state AS wave, bursts.state AS burst FROM coincidence.pairs
+JOIN coincidence.waves USING (superevent_id) JOIN coincidence.bursts USING (frb_id)
+WHERE superevent_id = $1 AND frb_id = $2
+"""
+
+
+def _write(path: Path, data: bytes) -> None:
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise InvalidInputError("--map", f"{path}: {error.strerror or error}", "a file that can be written") from error
+
+
 def _parents(pair: str) -> tuple[str, int]:
     superevent_id, _, frb_id = pair.rpartition("-")
-    if not superevent_id or not frb_id.isdecimal():
+    if not superevent_id or not frb_id.isdecimal() or int(frb_id) > LARGEST_FRB_ID:
         raise InvalidInputError("ID", pair, "a superevent and a burst's number, such as S190425z-42")
     return superevent_id, int(frb_id)
 
@@ -135,48 +156,82 @@ def _file(row: Mapping[str, Any], name: str) -> bytes:
 def _page(pair: str, row: Mapping[str, Any]) -> Iterator[str]:
     yield f"{pair}  {row['state'].lower().replace('_', ' ')}{'  (test)' if row['is_test'] else ''}"
     yield f"  {row['reason']}"
-    yield f"  decided {row['decided_at']:%Y-%m-%dT%H:%M:%SZ} by method {row['method_version']},"
-    yield f"  from alert {row['alert_event_id']},"
-    yield f"  map {row['map_id'] or '-'}, revision {row['burst_revision']} of the burst"
-    scores = row["scores"]
-    if scores is None:
-        return
-    yield "\nScores"
-    for name, label, unit in _SCORES:
-        yield f"  {label:<34} {_number(scores.get(name)) or '-'}{unit if scores.get(name) is not None else ''}"
+    yield f"  decided {row['decided_at']:%Y-%m-%dT%H:%M:%SZ} by method {row['method_version']}"
+    yield from _wave(row)
+    yield from _burst(row)
+    if row["scores"] is not None:
+        yield "\nScores"
+        yield from score_lines(row["scores"])
+    files = [(label, _reference(row, name)) for name, label in _FILES]
+    if any(reference for _, reference in files):
+        yield "\nFiles"
+        yield from (f"  {label:<34} {reference['uri']}" for label, reference in files if reference)
+
+
+def _wave(row: Mapping[str, Any]) -> Iterator[str]:
+    alert = row["wave"]["alert"]
+    p_astro = _number(alert["p_astro"])
+    yield f"\nWave {row['superevent_id']}"
+    yield f"  {'time at the geocentre':<34} {alert['event_time']}"
+    yield f"  {'found by':<34} {alert['pipeline']} ({alert['group']}), false alarms {_number(alert['far_hz'])} Hz"
+    yield f"  {'astrophysical with probability':<34} {p_astro or '-'}"
+    yield f"  {'alert':<34} {row['alert_event_id']}"
+    yield f"  {'sky map':<34} {row['map_id'] or '-'}"
+
+
+def _burst(row: Mapping[str, Any]) -> Iterator[str]:
+    yield f"\nBurst {row['frb_id']}"
+    if row["burst"] is not None:
+        facts = row["burst"]["facts"]
+        names = (facts["internal_name"], facts["tns_name"], facts["origin"], facts["origin_id"])
+        yield f"  {'names':<34} {', '.join(filter(None, names))}"
+        error = _number(facts["time_err_s"])
+        note = f" ({facts['timing_note']})" if facts["timing_note"] else ""
+        yield f"  {'time there, at infinite frequency':<34} {facts['time']} +/- {error} s{note}"
+        at = facts["localisation"]
+        place = "-" if at is None else f"RA {at['ra_deg']:.5f} deg, Dec {at['dec_deg']:+.5f} deg"
+        yield f"  {'position':<34} {place}"
+        for name, label in (("dm_pc_cm3", "dispersion measure"), ("dm_excess_pc_cm3", "of which beyond the Galaxy")):
+            yield f"  {label:<34} {_with_unit(facts[name], ' pc cm^-3')}"
+    yield f"  {'revision':<34} {row['burst_revision']}"
+
+
+def score_lines(scores: Mapping[str, Any]) -> Iterator[str]:
+    """Return the scores of a record, a line each, with units."""
+    for name, label, unit, form in _SCORES:
+        yield f"  {label:<34} {_with_unit(scores.get(name), unit, form)}"
     background = scores.get("background")
     if background is None:
         yield f"  {'chance pairs as good':<34} none simulated: see `tocsin coincidence background`"
-    else:
-        rate, low, high, years = (
-            _number(background[name]) for name in ("rate_per_year", "rate_low_per_year", "rate_high_per_year", "years")
-        )
-        counted = f"68 %: {low} to {high}; {background['n_louder']} in {years} yr"
-        yield f"  {'chance pairs as good':<34} {rate} per year ({counted})"
-    for name, label in (("combined_skymap", "combined map"), ("gcn_notice", "GCN notice")):
-        reference = _reference(row, name)
-        yield f"  {label:<34} {reference['uri'] if reference else '-'}"
+        return
+    rate, low, high, years = (
+        _number(background[name]) for name in ("rate_per_year", "rate_low_per_year", "rate_high_per_year", "years")
+    )
+    counted = f"68 %: {low} to {high}; {background['n_louder']} in {years} yr"
+    yield f"  {'chance pairs as good':<34} {rate} per year ({counted})"
 
+
+_FILES = (("combined_skymap", "combined map"), ("gcn_notice", "GCN notice"))
 
 _SCORES = (
-    ("time_offset_s", "burst less wave", " s"),
-    ("time_offset_err_s", "its error", " s"),
-    ("window_low_s", "window, wave less burst, from", " s"),
-    ("window_high_s", "to", " s"),
-    ("overlap_sky", "overlap of the positions", ""),
-    ("overlap_3d", "with the distances", ""),
-    ("distance_factor", "what the distances add", ""),
-    ("credible_level", "credible level at the burst", ""),
-    ("probdensity_per_sr", "probability density there", " /sr"),
-    ("wave_distance_mean_mpc", "the wave's distance there", " Mpc"),
-    ("wave_distance_std_mpc", "its standard deviation", " Mpc"),
-    ("burst_distance_low_mpc", "the burst's distance (90 %), from", " Mpc"),
-    ("burst_distance_high_mpc", "to", " Mpc"),
-    ("far_time_hz", "joint false-alarm rate in time", " Hz"),
-    ("far_space_time_hz", "in time and space", " Hz"),
-    ("trials_factor", "searches", ""),
-    ("odds", "odds of a common source", ""),
-    ("prior_odds", "of which the prior", ""),
+    ("time_offset_s", "burst less wave", " s", ".3f"),
+    ("time_offset_err_s", "its error", " s", ".4g"),
+    ("window_low_s", "window, wave less burst, from", " s", ".4g"),
+    ("window_high_s", "to", " s", ".4g"),
+    ("overlap_sky", "overlap of the positions", "", ".4g"),
+    ("overlap_3d", "with the distances", "", ".4g"),
+    ("distance_factor", "what the distances add", "", ".4g"),
+    ("credible_level", "credible level at the burst", "", ".4g"),
+    ("probdensity_per_sr", "probability density there", " /sr", ".4g"),
+    ("wave_distance_mean_mpc", "the wave's distance there", " Mpc", ".4g"),
+    ("wave_distance_std_mpc", "its standard deviation", " Mpc", ".4g"),
+    ("burst_distance_low_mpc", "the burst's distance (90 %), from", " Mpc", ".4g"),
+    ("burst_distance_high_mpc", "to", " Mpc", ".4g"),
+    ("far_time_hz", "joint false-alarm rate in time", " Hz", ".4g"),
+    ("far_space_time_hz", "in time and space", " Hz", ".4g"),
+    ("trials_factor", "searches", "", ".4g"),
+    ("odds", "odds of a common source", "", ".4g"),
+    ("prior_odds", "of which the prior", "", ".4g"),
 )
 
 
@@ -192,3 +247,7 @@ def _decision(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _number(value: float | None, form: str = ".4g") -> str | None:
     return None if value is None else format(value, form)
+
+
+def _with_unit(value: float | None, unit: str, form: str = ".4g") -> str:
+    return "-" if value is None else format(value, form) + unit

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
@@ -13,7 +14,7 @@ from cli.environment import settings
 from cli.errors import told_in_one_line
 from services.coincidence import worker
 from services.coincidence.cells import CellPart, Comparison
-from services.coincidence.domain import SkyScores
+from services.coincidence.domain import SkyScores, coincidence_id
 from services.coincidence.handlers import CoincidenceHandler, Compute
 from services.coincidence.settings import NAME, CoincidenceSettings
 from shared.db.pool import create_pool
@@ -37,18 +38,37 @@ def rescore(
         for superevent in superevents or ():
             if superevent not in known:
                 raise InvalidInputError("SUPEREVENT", superevent, "one with pairs; see `tocsin coincidence list --all`")
-        before = _revisions()
+        before = _decisions()
         asyncio.run(_rescore(superevents or known))
-        after = _revisions()
-    for pair, revision in sorted(after.items()):
-        if revision != before.get(pair):
-            typer.echo(f"{pair[0]}-{pair[1]}: told again, as revision {revision}")
+        after = _decisions()
+    for pair, decision in after.items():
+        if decision != before.get(pair):
+            typer.echo(_changed(pair, decision, before.get(pair)))
     typer.echo(f"{len(superevents or known)} superevents decided anew", err=True)
 
 
-def _revisions() -> dict[tuple[str, int], int]:
-    rows = fetch("SELECT superevent_id, frb_id, revision FROM coincidence.pairs")
-    return {(row["superevent_id"], row["frb_id"]): row["revision"] for row in rows}
+@dataclass(frozen=True)
+class _Decision:
+    """What stands of a pair; numbers that were counted anew and change nothing of it are in its history."""
+
+    state: str
+    reason: str
+    revision: int
+
+
+def _decisions() -> dict[str, _Decision]:
+    rows = fetch("SELECT superevent_id, frb_id, state, reason, revision FROM coincidence.pairs ORDER BY 1, 2")
+    return {
+        coincidence_id(row["superevent_id"], row["frb_id"]): _Decision(row["state"], row["reason"], row["revision"])
+        for row in rows
+    }
+
+
+def _changed(pair: str, decision: _Decision, before: _Decision | None) -> str:
+    words = [state.lower().replace("_", " ") for state in ([before.state] if before else []) + [decision.state]]
+    was_told = before.revision if before else 0
+    told = "" if decision.revision == was_told else f", told as revision {decision.revision}"
+    return f"{pair}: {' -> '.join(dict.fromkeys(words))}{told}: {decision.reason}"
 
 
 async def _rescore(superevents: Sequence[str]) -> None:

@@ -157,6 +157,7 @@ _PAIR = (
     ("offset (s)", "time_offset_s"),
     ("overlap", "overlap_sky"),
     ("with distances", "overlap_3d"),
+    ("joint rate (Hz)", "far_space_time_hz"),
     ("odds", "odds"),
 )
 
@@ -189,8 +190,8 @@ def _text(event: dict[str, Any]) -> Iterator[str]:
     for pair in event.get("coincidences") or ():
         scores = pair.get("scores") or {}
         facts = [f"{name} {scores[key]:.4g}" for name, key in _PAIR if scores.get(key) is not None]
-        told = f"{pair['coincidence_id']} {pair['coincidence_type'].lower()}"
-        yield f"  coincidence   {told}: {', '.join(facts) or pair['reason']}"
+        told = f"{pair['coincidence_id']} {pair['coincidence_type'].lower()}, revision {pair['revision']}"
+        yield f"  coincidence   {pair['decided_at']} {told}: {', '.join(facts) or pair['reason']}"
     for change in event.get("history") or ():
         what = change["change"].lower().replace("_", " ")
         yield f"  revision {change['revision']:<3}  {change['changed_at']} {what} by {change['changed_by']}"

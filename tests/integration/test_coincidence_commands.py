@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cli.coincidence.app import app
+from cli.coincidence.reading import score_lines
 from cli.migrate import history
 from services.coincidence.settings import NAME
 from shared.db import migrations
@@ -55,6 +56,7 @@ def test_the_list_shows_what_stands_and_with_all_what_does_not_and_why() -> None
         "S261121ab-1": "ANNOUNCED", "S261121ab-2": "NOT_ANNOUNCED", "S261121ab-3": "WITHDRAWN",
     }  # fmt: skip
     text = run("list", "--all").stdout
+    assert max(map(len, text.splitlines())) <= 120
     assert "the burst is of a known repeater" in text
     assert "the burst was withdrawn" in text
 
@@ -67,6 +69,7 @@ def test_the_list_shows_what_stands_and_with_all_what_does_not_and_why() -> None
         (["--superevent", "S000000a", "--all"], []),
         (["--test", "--all"], []),
         (["--since", "2020-01-01", "--all", "--limit", "1"], [None]),
+        (["--since", "2200-01-01T00:00:00+02:00", "--all"], []),
     ],
 )
 def test_the_list_is_filtered(options: list[str], bursts: list[int | None]) -> None:
@@ -84,12 +87,14 @@ def test_a_pair_is_shown_with_its_scores_lineage_and_files(tmp_path: Path) -> No
 
     for words in (
         "announced",
+        "TEST-FRB-1, upload",
         "burst less wave",
-        "3 s",
+        "3.000 s",
         "with the distances",
         "none simulated",
         "GCN notice",
-        "alert ",
+        facts["alert_event_id"],
+        facts["map_id"],
     ):
         assert words in page
     assert facts["scores"]["time_offset_s"] == 3.0
@@ -98,11 +103,31 @@ def test_a_pair_is_shown_with_its_scores_lineage_and_files(tmp_path: Path) -> No
     assert read_skymap((tmp_path / "combined.fits").read_bytes()).probability.sum() == pytest.approx(1)
 
 
+def test_a_pair_that_no_longer_holds_shows_what_took_it_back_and_the_notice_of_that() -> None:
+    page = run("show", "S261121ab-3").stdout
+    notice = json.loads(run("show", "S261121ab-3", "--notice").stdout)
+
+    assert page.startswith("S261121ab-3  withdrawn\n  the burst was withdrawn")
+    assert [line.split()[1:3] for line in page.splitlines()[-2:]] == [["announced", "1"], ["withdrawn", "2"]]
+    assert "Scores" not in page
+    assert notice["alert_type"] == "retraction"
+
+
+def test_a_background_is_shown_with_its_interval_and_what_it_was_counted_from() -> None:
+    counted = {
+        "rate_per_year": 0.25, "rate_low_per_year": 0.2, "rate_high_per_year": 0.3125, "n_louder": 25, "years": 100.0,
+    }  # fmt: skip
+
+    assert "0.25 per year (68 %: 0.2 to 0.3125; 25 in 100 yr)" in "\n".join(score_lines({"background": counted}))
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
         (["show", "S261121ab-9"], "expected a pair that was considered"),
         (["show", "nonsense"], "expected a superevent and a burst's number"),
+        (["show", "S261121ab-99999999999999999999"], "expected a superevent and a burst's number"),
+        (["show", "S261121ab-1", "--map", "/nowhere/combined.fits"], "expected a file that can be written"),
         (["show", "S261121ab-2", "--notice"], "expected one that is announced"),
         (["rescore"], "expected superevents, or --all"),
         (["rescore", "S000000a"], "expected one with pairs"),
@@ -121,5 +146,6 @@ def test_deciding_anew_under_other_settings_tells_what_changes(monkeypatch: pyte
     monkeypatch.setenv("TOCSIN_COINCIDENCE__ANNOUNCE_REPEATERS", "true")
     told = run("rescore", "--all")
 
-    assert told.stdout == "S261121ab-2: told again, as revision 1\n"
+    reason = json.loads(run("show", "S261121ab-2", "--json").stdout)["reason"]
+    assert told.stdout == f"S261121ab-2: not announced -> announced, told as revision 1: {reason}\n"
     assert len(json.loads(run("list", "--json").stdout)) == 2

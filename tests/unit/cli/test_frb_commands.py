@@ -130,6 +130,20 @@ class TestShow:
         "history": [
             {"revision": 3, "change": "STATUS_CHANGED", "changed_at": "2026-11-21T08:10:00Z", "changed_by": "eve"}
         ],
+        "coincidences": [
+            {
+                "coincidence_id": "S190425z-7", "coincidence_type": "UPDATE", "revision": 2,
+                "decided_at": "2026-11-21T08:05:00Z", "reason": "overlap 7.5",
+                "scores": {
+                    "time_offset_s": 8985.6, "overlap_sky": 7.5, "overlap_3d": None, "far_space_time_hz": 8.7e-14,
+                    "odds": 0.18,
+                },
+            },
+            {
+                "coincidence_id": "S261121ab-7", "coincidence_type": "RETRACTION", "revision": 3,
+                "decided_at": "2026-11-21T08:06:00Z", "reason": "the wave was retracted", "scores": None,
+            },
+        ],
     }  # fmt: skip
 
     def test_people_get_lines(self, intake: FakeIntake) -> None:
@@ -151,6 +165,9 @@ class TestShow:
             "  measured 2    2026-11-21T08:00:00Z by chime: dm_pc_cm3 410.5",
             "  picture       search, image/png, 760 x 342 px, /images/search",
             "  vote          2026-11-21T07:50:00Z eve says confirm: Clear.",
+            "  coincidence   2026-11-21T08:05:00Z S190425z-7 update, revision 2: offset (s) 8986, overlap 7.5,"
+            " joint rate (Hz) 8.7e-14, odds 0.18",
+            "  coincidence   2026-11-21T08:06:00Z S261121ab-7 retraction, revision 3: the wave was retracted",
             "  revision 3    2026-11-21T08:10:00Z status changed by eve",
         ]
 
