@@ -327,14 +327,14 @@ async def test_all_subscribers_get_what_is_published_while_they_are_there() -> N
 
 
 async def test_who_comes_later_gets_the_newest_packets_if_so_set() -> None:
-    made = packets(4)
-    async with publishing(replay=2) as publisher:
+    made = packets(40)
+    async with publishing(replay=32) as publisher:
         for ivorn, data in made:
             publisher.publish(ivorn, data)
         async with subscribed(publisher) as late:
-            await soon(lambda: len(late.packets) == 2)
+            await soon(lambda: len(late.packets) == 32)
 
-    assert late.packets == [ivorn for ivorn, _ in made[2:]]
+    assert late.packets == [ivorn for ivorn, _ in made[8:]]
 
 
 async def test_who_answers_heartbeats_stays_and_who_does_not_is_dropped() -> None:

@@ -64,7 +64,7 @@ class VoeventSettings(CommonSettings):
     )
     instrument: str = Field(
         pattern=r"^[A-Za-z0-9][A-Za-z0-9_.~-]*$",
-        description="Second part. Without `frb` in it, or other observatories take coincidences for bursts.",
+        description="Second part, of bursts.",
     )
     title: str | None = Field(None, description="Who speaks, in full; notifier.observatory unless given.")
     contact_name: str | None = Field(None, description="Whom to ask about a packet; published.")
@@ -87,7 +87,7 @@ class VoeventSettings(CommonSettings):
     production_brokers: tuple[VoeventBroker, ...] = Field((), description="Brokers that packets go to in PRODUCTION.")
     serve_host: str = Field("127.0.0.1", description="Address on which subscribers are served.")
     serve_port: int | None = Field(None, ge=0, le=65535, description="And port; null: nobody is served. Often 8099.")
-    replay: int = Field(0, ge=0, le=64, description="So many of the newest packets are sent to who subscribes.")
+    replay: int = Field(0, ge=0, le=32, description="So many of the newest packets are sent to who subscribes.")
     max_subscribers: int = Field(100, ge=1, description="At once.")
 
 

@@ -184,7 +184,8 @@ def coincidence_packet(record: Coincidence, *, station: Station, heading: Headin
         packet_type = PacketType.UPDATE
     elif not heading.cites and packet_type is PacketType.UPDATE:
         packet_type = PacketType.DETECTION
-    subject = f"ivo://{station.institute}/{station.instrument}#coincidence/{record.coincidence_id}"
+    # Not the instrument's: who looks for `frb` in ivorns would find one in some.
+    subject = f"ivo://{station.institute}/coincidences#{record.coincidence_id}"
     ivorn = f"{subject}/{creation_mjd(heading)}"
     root = _root(ivorn, station=station, heading=heading)
     what = _add(root, "What")

@@ -115,7 +115,7 @@ class VtpPublisher:
     ivorn
         How it names itself in heartbeats.
     replay
-        So many of the newest packets are sent to who connects.
+        So many of the newest packets are sent to who connects; less than may wait for one subscriber.
     """
 
     def __init__(
@@ -136,7 +136,7 @@ class VtpPublisher:
         self._heartbeat_s = heartbeat_s
         self._subscribers: set[_Subscriber] = set()
         self._serving: set[asyncio.Task[None]] = set()
-        self._replay: deque[bytes] = deque(maxlen=min(replay, MAX_WAITING))
+        self._replay: deque[bytes] = deque(maxlen=replay)
         self._published: deque[str] = deque(maxlen=REMEMBERED)
         self._log = log.bind(channel=name)
         self.port = port

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
+import yaml
 from pydantic import ValidationError
 
 from services.notifier.channels.channel import Job, Prepared
@@ -13,6 +15,7 @@ from services.notifier.channels.voevent import VoeventBroker, VoeventSettings
 from shared.errors import PermanentError
 from shared.events.frb import FrbChange, FrbEvent, FrbStatus
 from shared.events.notices import ChannelMode, DeliveryAction
+from shared.schema.records import SCHEMAS
 from tests.support.jobs import EXAMPLES, a_job, an_example, happening_of
 from tests.support.voevent_channel import SITE, a_channel, told, valid
 
@@ -230,6 +233,15 @@ def test_every_example_is_prepared_without_text_for_nothing(name: str, earlier: 
 def test_an_institute_must_fit_an_ivorn(institute: str) -> None:
     with pytest.raises(ValidationError, match="institute"):
         VoeventSettings(name="voevent", institute=institute, instrument="dish")
+
+
+def test_the_settings_of_the_guide_are_settings() -> None:
+    guide = (SCHEMAS.parent / "docs/how-to-subscribe-to-voevents.md").read_text("utf-8")
+    (text,) = re.findall(r"```yaml\n(.*?)```", guide, re.DOTALL)
+
+    (channel,) = yaml.safe_load(text)["notifier"]["channels"]
+
+    assert VoeventSettings.model_validate(channel).serve_port == 8099
 
 
 async def test_what_was_not_answered_may_always_be_sent_again() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -170,10 +171,12 @@ def test_packets_of_the_examples_fit_the_schema(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in EXAMPLES if name.startswith("coincidence/")])
-@pytest.mark.parametrize("cites", [(), ("ivo://org.example/dish#coincidence/S190425z-42/60000.1",)])
+@pytest.mark.parametrize("cites", [(), ("ivo://org.example/coincidences#S190425z-42/60000.1",)])
 def test_packets_of_coincidences_fit_the_schema_and_are_not_read_as_bursts(name: str, cites: tuple[str, ...]) -> None:
     packet = coincidence_packet(
-        an_example(name), station=STATION, heading=Heading("observation", MADE_AT, 7, cites, "https://site.test/mma/x")
+        an_example(name),
+        station=dataclasses.replace(STATION, instrument="FRB-survey"),
+        heading=Heading("observation", MADE_AT, 7, cites, "https://site.test/mma/x"),
     )
 
     valid(packet.xml)
@@ -360,7 +363,7 @@ def test_a_coincidence_names_both_and_gives_their_probability() -> None:
 
 
 def test_coincidences_are_updated_and_taken_back_by_citing_their_own_packets() -> None:
-    cited = "ivo://org.example/dish#coincidence/S190425z-42/60000.1"
+    cited = "ivo://org.example/coincidences#S190425z-42/60000.1"
     heading = Heading("observation", MADE_AT, 7, (cited,))
 
     for name, how in (("update", "supersedes"), ("retraction", "retraction")):
