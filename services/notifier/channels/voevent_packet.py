@@ -409,7 +409,7 @@ def _add_burst_why(
     if first:
         judged = (
             "Probability that the burst is astrophysical, as its origin judged it"
-            if record.importance is not None
+            if importance == record.importance
             else "What people think of the burst"
         )
         _add(why, "Concept", judged)

@@ -213,6 +213,8 @@ def test_the_importance_is_the_origins_or_that_of_the_status(
 
     assert why is not None
     assert why.get("importance") == expected
+    judged_by_origin = "as its origin judged it" in (why.findtext("Concept") or "")
+    assert judged_by_origin == (expected == repr(stated))
 
 
 @pytest.mark.parametrize("name", [name for name in EXAMPLES if name.split("/")[0] in ("frb_event", "coincidence")])
