@@ -9,17 +9,11 @@ import structlog
 
 from services.frb_intake import domain
 from services.frb_intake.intake import UnknownBurstError, announce
-from services.frb_intake.settings import NAME
 from services.frb_intake.store import BurstStore
 from shared.db.unit_of_work import UnitOfWork
 from shared.events.frb import FrbStatus
 from shared.events.notices import ChannelMode, Delivery, DeliveryState
-from shared.inbox.subscription import Received, Subscription
-from shared.kafka.message import Message
-from shared.schema.codec import decode
-from shared.schema.topics import dead_letter_topic
 
-DELIVERIES = "notices.deliveries"
 NAMER = "tns"
 
 log = structlog.get_logger(__name__)
@@ -40,13 +34,10 @@ class Namer:
         self._modes = {ChannelMode.PRODUCTION, *([ChannelMode.SANDBOX] if from_sandbox else [])}
         self._clock = clock
 
-    async def receive(self, message: Message) -> Received[Delivery] | None:
-        """Decode a delivery; None unless it brings a name that counts."""
-        record = decode(message.value, Delivery)
+    def counts(self, record: Delivery) -> bool:
+        """Whether a delivery brings a name that counts."""
         is_name = record.state is DeliveryState.CONFIRMED and record.mode in self._modes
-        if not is_name or record.tns_name is None or record.frb_id is None:
-            return None
-        return Received(record.event_id, record)
+        return is_name and record.tns_name is not None and record.frb_id is not None
 
     async def on_delivery(self, record: Delivery, work: UnitOfWork) -> None:
         """Name the burst and announce it; a name that a person or another observatory gave stays.
@@ -86,16 +77,3 @@ class Namer:
         }
         store.save(changed, detail=detail)
         announce(changed, work)
-
-
-def names(*, from_sandbox: bool) -> Subscription[Delivery]:
-    """Return the stream of deliveries and what is done with it."""
-    namer = Namer(from_sandbox=from_sandbox)
-    return Subscription(
-        name=f"{NAME}.deliveries",
-        topics=[DELIVERIES],
-        receive=namer.receive,
-        handle=namer.on_delivery,
-        dead_letter_topics={DELIVERIES: dead_letter_topic(DELIVERIES, NAME)},
-        group=NAME,
-    )

@@ -214,6 +214,9 @@ class BurstReader:
             coincidences = await connection.fetch(
                 "SELECT record FROM coincidences WHERE burst_id = $1 ORDER BY coincidence_id", burst_id
             )
+            deliveries = await connection.fetch(
+                "SELECT record FROM deliveries WHERE burst_id = $1 ORDER BY delivery_id", burst_id
+            )
         record: dict[str, Any] = json.loads(found["record"])
         sizes = {image["name"]: image for image in record["images"]}
         return {
@@ -241,8 +244,7 @@ class BurstReader:
                 {**row, "changed_at": row["changed_at"].isoformat(), "detail": json.loads(row["detail"])}
                 for row in history
             ],
-            # Filled when the service that makes them announces them.
-            "notices": [],
+            "notices": [json.loads(row["record"]) for row in deliveries],
             "coincidences": [json.loads(row["record"]) for row in coincidences],
         }
 

@@ -17,10 +17,10 @@ from services.frb_intake.feeds.subscriptions import subscriptions
 from services.frb_intake.follow import Follower
 from services.frb_intake.handlers import FeedHandler
 from services.frb_intake.intake import Intake, KeyReusedError, NotYoursError, UnknownBurstError
-from services.frb_intake.naming import names
+from services.frb_intake.naming import Namer
 from services.frb_intake.pruning import Pruner
 from services.frb_intake.reading import BurstReader
-from services.frb_intake.related import coincidences
+from services.frb_intake.related import coincidences, deliveries
 from services.frb_intake.settings import NAME, FrbIntakeSettings
 from shared.events.blob import BlobRef
 from shared.http.limits import RequestLimits, SecurityHeaders
@@ -93,8 +93,9 @@ def _build(settings: FrbIntakeSettings, runtime: Runtime) -> Service:
         )
         app.add_middleware(SecurityHeaders)
 
+    namer = Namer(from_sandbox=section.names_from_sandbox)
     return Service(
-        subscriptions=[*notices, coincidences(), names(from_sandbox=section.names_from_sandbox)],
+        subscriptions=[*notices, coincidences(), deliveries(namer)],
         sources=heartbeats.as_json,
         background=[
             ImageChecker(runtime.pool, complaints=look_through).run,

@@ -234,4 +234,15 @@ coincidences = sa.Table(
     comment="Gravitational waves that belong, or seemed to belong, to a burst.",
 )
 
+deliveries = sa.Table(
+    "deliveries",
+    metadata,
+    sa.Column("delivery_id", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("burst_id", sa.BigInteger, nullable=False),
+    sa.Column("changed_at", Timestamp, nullable=False, comment="Of the record."),
+    sa.Column("record", pg.JSON, nullable=False, comment="The newest on notices.deliveries."),
+    sa.Index(None, "burst_id"),
+    comment="What was told of a burst, to whom.",
+)
+
 files = files_table(metadata)

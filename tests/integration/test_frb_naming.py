@@ -1,5 +1,6 @@
 """The name that the Transient Name Server gave comes to its burst, once, and overwrites nobody's."""
 
+from datetime import timedelta
 from typing import Any
 
 import asyncpg
@@ -7,7 +8,9 @@ import pytest
 
 from services.frb_intake import domain
 from services.frb_intake.intake import UnknownBurstError, announce
-from services.frb_intake.naming import DELIVERIES, Namer
+from services.frb_intake.naming import Namer
+from services.frb_intake.reading import BurstReader
+from services.frb_intake.related import DELIVERIES, deliveries
 from services.frb_intake.store import BurstStore
 from shared.db.unit_of_work import unit_of_work
 from shared.events.frb import FrbEvent, FrbStatus
@@ -32,11 +35,12 @@ async def deliver(pool: asyncpg.Pool, record: Delivery, *, from_sandbox: bool = 
     """Handle a delivery as the subscription does; whether it was taken."""
     namer = Namer(from_sandbox=from_sandbox, clock=lambda: NOW)
     message = Message(topic=DELIVERIES, partition=0, offset=0, key=None, value=encode(record))
-    received = await namer.receive(message)
+    subscription = deliveries(namer)
+    received = await subscription.receive(message)
     if received is not None:
         async with unit_of_work(pool) as work:
-            await namer.on_delivery(received.event, work)
-    return received is not None
+            await subscription.handle(received.event, work)
+    return namer.counts(record)
 
 
 async def a_burst(pool: asyncpg.Pool) -> int:
@@ -135,3 +139,16 @@ async def test_a_withdrawn_burst_is_not_named(pool: asyncpg.Pool) -> None:
 async def test_a_name_for_a_burst_that_is_not_there_is_a_permanent_error(pool: asyncpg.Pool) -> None:
     with pytest.raises(UnknownBurstError):
         await deliver(pool, a_delivery(99))
+
+
+async def test_what_was_told_of_a_burst_is_read_with_it(pool: asyncpg.Pool) -> None:
+    burst_id = await a_burst(pool)
+    pending = a_delivery(burst_id, state=DeliveryState.PENDING, tns_name=None)
+    later = pending.changed_at + timedelta(seconds=5)
+
+    await deliver(pool, a_delivery(burst_id, state=DeliveryState.SENT, tns_name=None, changed_at=later))
+    await deliver(pool, pending)
+    await deliver(pool, a_delivery(burst_id=burst_id + 1, delivery_id=99, state=DeliveryState.SENT, tns_name=None))
+
+    event = await BurstReader(pool).burst(burst_id)
+    assert [(notice["delivery_id"], notice["state"]) for notice in event["notices"]] == [(41, "SENT")]

@@ -9,6 +9,7 @@ from services.frb_intake.accounts import Role
 from shared.events.blob import BlobRef
 from shared.events.frb import FrbChange, FrbMeasurement, FrbStatus, FrbVotes
 from shared.events.mma import Coincidence
+from shared.events.notices import Delivery
 
 
 class BurstSummary(BaseModel):
@@ -123,7 +124,7 @@ class BurstDetail(BaseModel):
     images: list[BurstImage]
     ratings: list[RatingLine] = Field(description="Every vote ever cast.")
     history: list[ChangeLine]
-    notices: list[dict[str, Any]] = Field(description="What was sent about it.")
+    notices: list[Delivery] = Field(description="What was told of it, on which channel, and how far that is.")
     coincidences: list[Coincidence] = Field(
         description="Gravitational waves that it may belong to, as last told; RETRACTION: it does not."
     )
