@@ -198,7 +198,7 @@ class TnsStandIn:
         return _envelope(200, "OK", {"report_id": len(self._replies)})
 
     def _processed(self, report: dict[str, Any]) -> dict[str, Any]:
-        if errors := self._errors(report):
+        if errors := self.errors_of(report):
             return errors
         guard = tuple(str(report[name]) for name in ("ra", "dec", "discovery_datetime", "internal_name"))
         if guard in self._seen:
@@ -213,7 +213,7 @@ class TnsStandIn:
         self.objects.append(made | {"internal_name": report["internal_name"]})
         return {"100": {"objname": made["objname"]}}
 
-    def _errors(self, report: dict[str, Any]) -> dict[str, Any]:
+    def errors_of(self, report: dict[str, Any]) -> dict[str, Any]:
         """Return what is wrong with a report, field by field."""
         dialect = DIALECTS[self.generation]
         required = {*dialect.groups, "ra", "dec", "internal_name", "at_type", "reporter", "discovery_datetime", "dm"}

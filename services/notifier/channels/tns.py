@@ -19,7 +19,7 @@ import httpx
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from services.notifier.channels import tns_report
-from services.notifier.channels.channel import Answer, Job, Prepared, TooManyRequestsError, UncertainError
+from services.notifier.channels.channel import Answer, Earlier, Job, Prepared, TooManyRequestsError, UncertainError
 from services.notifier.channels.common import CommonSettings
 from services.notifier.channels.records import event_url, is_news
 from services.notifier.channels.tns_report import Generation, Sender, Units
@@ -168,9 +168,8 @@ class TnsChannel:
         newest = _newest(job)
         common = {"internal_name": newest.internal_name, "revision": job.revision}
         if job.action is DeliveryAction.RETRACTION:
-            reported = [each.reference for each in job.earlier if each.action is not DeliveryAction.RETRACTION]
-            name = newest.tns_name or next((each for each in reversed(reported) if each), "the report")
-            return Prepared(common | {"retraction_of": name}) if reported else None
+            reported = [each for each in job.earlier if each.action is not DeliveryAction.RETRACTION]
+            return Prepared(common | {"retraction_of": newest.tns_name or _called(reported[-1])}) if reported else None
         is_forbidden = newest.is_test and job.mode is ChannelMode.PRODUCTION
         if is_forbidden or not self._is_to_be_reported(newest):
             return None
@@ -264,7 +263,9 @@ class TnsChannel:
         except _NotFoundError:
             return await self._later(prepared, answer, mode)
         except _RefusedError as error:
-            # Refused fields may come as 400.
+            if not isinstance(error.data, dict) or "feedback" not in error.data:
+                raise
+            # Refused fields come as 400, too.
             data = error.data
         except (_NotAllowedError, UncertainError) as error:
             # Nothing of this is said of the report itself.
@@ -320,7 +321,8 @@ class TnsChannel:
         name = tns_report.named_of_day(found, request["discovered"])
         if name is None:
             return None
-        return Answer(None, {"found": [dict(each) for each in found[:3]]}, is_confirmed=True, tns_name=name)
+        told = {"objname": name, "found": [dict(each) for each in found[:3]]}
+        return Answer(None, told, is_confirmed=True, tns_name=name)
 
     async def _search(self, query: Mapping[str, Any], mode: ChannelMode) -> list[Mapping[str, Any]]:
         try:
@@ -387,6 +389,14 @@ def _newest(job: Job) -> FrbEvent:
     """Return the burst as it is now: it may have been withdrawn, rejected or named since the decision."""
     records = [each.record for each in (job.happening, *job.related) if each.subject == job.happening.subject]
     return max((each for each in records if isinstance(each, FrbEvent)), key=lambda record: record.revision)
+
+
+def _called(report: Earlier) -> str:
+    """Return what the TNS calls a burst that was reported: its own name, or that of the report."""
+    objname = report.answer.get("objname")
+    if objname is not None:
+        return tns_report.frb_name(objname) or str(objname)
+    return f"report {report.reference}" if report.reference else "a report that may have arrived"
 
 
 def _refuse_retraction(prepared: Prepared) -> None:

@@ -107,7 +107,7 @@ def is_reportable(record: FrbEvent) -> bool:
         and record.tns_name is None
         and first is not None
         and first.localisation is not None
-        and first.dm_pc_cm3 is not None
+        and _is_known(first.dm_pc_cm3)
         and (record.time_of_arrival or first.time_of_arrival_inf) is not None
     )
 
@@ -143,7 +143,8 @@ def frb_report(record: FrbEvent, sender: Sender) -> dict[str, Any]:
         "remarks": _remarks(record, sender.remarks),
         "photometry": {"photometry_group": {"0": _photometry(record, first, sender)}},
     }
-    return renamed(known(report), sender.keys)
+    told: dict[str, Any] = renamed(known(report), sender.keys)
+    return told
 
 
 def _photometry(record: FrbEvent, first: FrbMeasurement, sender: Sender) -> dict[str, Any]:
@@ -317,7 +318,7 @@ def _messages(content: Any, path: tuple[str, ...]) -> Iterator[_Said]:
     elif isinstance(content, dict):
         number = content.get("message_id") or next(filter(_NUMBER.fullmatch, path), None)
         if "message" in content:
-            yield _Said(path, str(content["message"]), int(number) if str(number).isdecimal() else None)
+            yield _Said(path, str(content["message"]), int(str(number)) if str(number).isdecimal() else None)
         for name, inside in content.items():
             yield from _messages(inside, path if name in _ECHOES else (*path, str(name)))
 

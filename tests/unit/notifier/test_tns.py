@@ -7,7 +7,7 @@ import httpx
 import pytest
 from pydantic import ValidationError
 
-from services.notifier.channels.channel import Earlier, Prepared, TooManyRequestsError, UncertainError
+from services.notifier.channels.channel import Answer, Earlier, Prepared, TooManyRequestsError, UncertainError
 from services.notifier.channels.tns import TnsChannel, TnsSettings
 from services.notifier.happenings import Happening
 from shared.errors import InvalidInputError, PermanentError, TransientError
@@ -16,6 +16,7 @@ from shared.events.notices import ChannelMode, DeliveryAction
 from tests.support.jobs import EXAMPLES, a_job, an_example, happening_of
 
 IDENTITY = {"bot_id": 1, "bot_name": "bot", "reporter": "A. Observer", "reporting_group": 58}
+NAMED = "FRB 20171117A"
 PRODUCTION, SANDBOX = ChannelMode.PRODUCTION, ChannelMode.SANDBOX
 
 
@@ -116,15 +117,35 @@ def test_the_page_of_a_burst_is_named_only_when_wanted() -> None:
     assert report["public_webpage"] == "https://bursts.example/frb/17"
 
 
-async def test_the_withdrawal_of_a_reported_burst_is_a_failure_that_names_it() -> None:
+@pytest.mark.parametrize(
+    ("tns_name", "reference", "answer", "called"),
+    [
+        (NAMED, "118273", {}, NAMED),
+        (None, "118273", {"objname": "20171117A"}, NAMED),
+        (None, "118273", {"objname": "2018cow"}, "2018cow"),
+        (None, "118273", {"position": 0}, "report 118273"),
+        (None, None, {}, "a report that may have arrived"),
+    ],
+)
+async def test_the_withdrawal_of_a_reported_burst_is_a_failure_that_names_it(
+    tns_name: str | None, reference: str | None, answer: dict[str, Any], called: str
+) -> None:
     channel = a_channel()
-    withdrawn = upload(status=FrbStatus.WITHDRAWN, change=FrbChange.STATUS_CHANGED, tns_name="FRB 20171117A")
+    withdrawn = upload(status=FrbStatus.WITHDRAWN, change=FrbChange.STATUS_CHANGED, tns_name=tns_name)
     assert wants(channel, withdrawn, told_before=True)
-    earlier = [Earlier(1, DeliveryAction.NEW, "118273", {})]
+    earlier = [Earlier(1, DeliveryAction.NEW, reference, answer)]
     made = prepared(channel, withdrawn, action=DeliveryAction.RETRACTION, revision=2, earlier=earlier)
     for telling in (channel.send, channel.check):
-        with pytest.raises(PermanentError, match=r"write to it about FRB 20171117A \(TOCSIN-FRB-17\)"):
+        with pytest.raises(PermanentError, match=rf"write to it about {called} \(TOCSIN-FRB-17\)"):
             await telling(made, mode=SANDBOX)
+
+
+async def test_a_reply_that_refuses_the_question_is_told_as_it_came() -> None:
+    refusal = {"id_code": 400, "id_message": "Bad request", "data": {"report_id": "Invalid"}}
+    channel = a_channel(lambda request: httpx.Response(400, json=refusal))
+    sent = Answer("5", {"report_id": 5, "position": 0, "waited_s": 0.0, "pause_s": 1.0})
+    with pytest.raises(PermanentError, match=r'400: Bad request \(\{"report_id": "Invalid"\}\)'):
+        await channel.confirm(prepared(channel), sent, mode=SANDBOX)
 
 
 def test_nothing_is_taken_back_that_was_not_told() -> None:

@@ -23,6 +23,7 @@ from services.notifier.channels.tns_report import (
 )
 from shared.errors import PermanentError
 from shared.events.frb import FrbEvent, FrbLocalisation, FrbMeasurement, FrbObservation, FrbStatus
+from shared.testing.tns import TnsStandIn
 from tests.support.jobs import an_example
 
 SENDER = Sender(
@@ -151,6 +152,7 @@ NUMBERS = st.none() | st.floats()
             for name in FrbMeasurement.model_fields
             if name.endswith(("_jy", "_ms", "_m2", "_cm3")) or name in ("snr", "redshift")
         }
+        | {"dm_pc_cm3": st.floats(allow_nan=False, allow_infinity=False)}
     ),
     observed=st.fixed_dictionaries(
         {name: NUMBERS for name in FrbObservation.model_fields if name.endswith(("_ms", "_mhz"))}
@@ -167,11 +169,13 @@ def test_nothing_unknown_is_ever_written(
             "repeater_of": None,
         }
     )
+    assert is_reportable(record)
     text = json.dumps(bulk_report([frb_report(record, SENDER)]), allow_nan=False)
     assert "null" not in text
     assert "nan" not in text
     assert "None" not in text
     told = json.loads(text)["frb_report"]["0"]
+    assert TnsStandIn().errors_of(told) == {}
     point = told["photometry"]["0"]
     for fields in (told, point):
         for name in fields:
@@ -211,9 +215,9 @@ def test_what_is_no_burst_any_more_has_a_name_or_was_not_measured_is_not_reporta
     assert not is_reportable(upload(**changes))
 
 
-@pytest.mark.parametrize("name", ["localisation", "dm_pc_cm3"])
-def test_a_burst_needs_a_place_and_a_dispersion(name: str) -> None:
-    assert not is_reportable(of_first(**{name: None}))
+@pytest.mark.parametrize("changes", [{"localisation": None}, {"dm_pc_cm3": None}, {"dm_pc_cm3": math.nan}])
+def test_a_burst_needs_a_place_and_a_dispersion(changes: dict[str, Any]) -> None:
+    assert not is_reportable(of_first(**changes))
 
 
 # What comes back.
