@@ -76,6 +76,8 @@ class SlackWorkspace:
         What was wrong with calls, in words.
     faults
         What goes wrong with the next calls, one each: of any method, or of the one named beside it.
+    fetches_images
+        Whether the addresses of images can be reached.
     files_take
         So many messages with a new file are refused, until Slack has looked at it.
     """
@@ -86,6 +88,7 @@ class SlackWorkspace:
     calls: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     faults: deque[tuple[Fault, str | None]] = field(default_factory=deque)
+    fetches_images: bool = True
     files_take: int = 0
     _ready: set[str] = field(default_factory=set)
     _numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
@@ -285,6 +288,8 @@ class SlackWorkspace:
 
     def _check_file(self, block: dict[str, Any]) -> None:
         if "slack_file" not in block:
+            if not self.fetches_images:
+                raise _WrongError("invalid_blocks: downloading image failed")
             return
         if block["slack_file"]["id"] not in self._ready:
             raise _WrongError("invalid_blocks: invalid slack file")

@@ -2,21 +2,30 @@
 
 import asyncio
 import time
+import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import httpx
 import pytest
 
+from cli.migrate import history
+from services.notifier import dispatcher
 from services.notifier.channels.channel import Answer, Earlier, Prepared, TooManyRequestsError, UncertainError
 from services.notifier.channels.slack import SlackChannel, SlackSettings
+from services.notifier.settings import NAME
 from shared.blobs.store import FolderBlobs
+from shared.db import migrations
+from shared.db.pool import create_pool
 from shared.errors import PermanentError, TransientError
 from shared.events.frb import FrbChange, FrbEvent, FrbImage, FrbVotes
 from shared.events.notices import ChannelMode, DeliveryAction
+from shared.settings import DatabaseSettings
 from shared.testing.slack import CHANNEL, SANDBOX, TOKEN, Fault, SlackWorkspace, standing_slack
 from tests.support.jobs import a_job, an_example
+from tests.support.notifier import NotifierUnderTest
 
 PRODUCTION = ChannelMode.PRODUCTION
 MEASURED, CHIME = "frb_event/upload-measured-twice", "frb_event/chime-notice"
@@ -153,10 +162,17 @@ async def test_a_message_that_somebody_deleted_is_posted_anew(slack: SlackWorksp
     assert second.reference == f"{CHANNEL}:{message['ts']}"
 
 
-async def test_the_sandbox_is_another_channel(slack: SlackWorkspace, bot: SlackChannel) -> None:
-    sandbox = ChannelMode.SANDBOX
-    await bot.send(prepared(bot, mode=sandbox), mode=sandbox)
+@pytest.mark.parametrize("token", [TOKEN, None])
+async def test_what_the_sandbox_was_told_is_new_to_production(
+    slack: SlackWorkspace, http: httpx.AsyncClient, blobs: FolderBlobs, token: str | None
+) -> None:
+    channel, sandbox = a_channel(slack, http, blobs, bot_token=token), ChannelMode.SANDBOX
+    first = await channel.send(prepared(channel, mode=sandbox), mode=sandbox)
     assert (len(slack.posted(SANDBOX)), len(slack.posted())) == (1, 0)
+
+    await channel.send(prepared(channel, voted(), first), mode=PRODUCTION)
+    assert (len(slack.messages[SANDBOX]), len(slack.messages[CHANNEL])) == (1, 1)
+    assert slack.posted()[0]["blocks"][-2]["type"] == "actions"
 
 
 @pytest.mark.parametrize(
@@ -233,6 +249,14 @@ async def test_a_post_is_found_far_back_and_with_its_pictures(
     assert len(found.answer["files"]) == 3
 
 
+@pytest.mark.parametrize("fault", [Fault.BROKEN, Fault.GARBAGE, Fault.LOST_ANSWER, Fault.TOO_MANY])
+async def test_a_look_that_fails_is_taken_again(slack: SlackWorkspace, bot: SlackChannel, fault: Fault) -> None:
+    slack.will(fault, "conversations.history")
+    with pytest.raises(TransientError) as caught:
+        await bot.check(prepared(bot), mode=PRODUCTION)
+    assert not isinstance(caught.value, UncertainError)
+
+
 async def test_where_slack_does_not_let_us_look_nobody_can_tell(slack: SlackWorkspace, bot: SlackChannel) -> None:
     slack.will(Fault.REFUSED, "conversations.history")
     with pytest.raises(UncertainError, match="not_in_channel"):
@@ -275,6 +299,19 @@ async def test_a_webhook_shows_public_pictures(
     assert images(message)[0]["image_url"] == "https://pictures.example/api/v1/events/17/images/search"
 
 
+@pytest.mark.parametrize("token", [TOKEN, None])
+async def test_a_picture_that_slack_cannot_fetch_holds_back_nothing(
+    slack: SlackWorkspace, http: httpx.AsyncClient, blobs: FolderBlobs, token: str | None
+) -> None:
+    channel = a_channel(slack, http, blobs, bot_token=token, public_images_url="https://nowhere.example")
+    slack.fetches_images = False
+    first = await channel.send(prepared(channel, MEASURED), mode=PRODUCTION)
+    renamed = an_example(MEASURED, tns_name="FRB 20171117B")
+    await channel.send(prepared(channel, renamed, first), mode=PRODUCTION)
+    assert not any(images(message) for message in slack.posted())
+    assert "FRB 20171117B" in slack.posted()[-1]["text"]
+
+
 @pytest.mark.parametrize(
     ("fault", "error"),
     [
@@ -305,3 +342,49 @@ async def test_a_webhook_that_is_refused_says_why(slack: SlackWorkspace, hook: S
     request.request["message"]["text"] = ""
     with pytest.raises(PermanentError, match="no_text"):
         await asyncio.wait_for(hook.send(request, mode=PRODUCTION), 5)
+
+
+# ---- with the dispatcher -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def pool(database: DatabaseSettings) -> AsyncIterator[asyncpg.Pool]:
+    metadata, versions = history(NAME)
+    await migrations.upgrade(database.url.get_secret_value(), metadata=metadata, versions=versions)
+    opened = await create_pool(database, NAME)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def database(database_url: str) -> DatabaseSettings:
+    return DatabaseSettings.model_validate({"url": database_url, "pool_size": 8})
+
+
+async def test_lost_answers_end_in_one_message_with_one_reply_for_each_change(
+    slack: SlackWorkspace,
+    bot: SlackChannel,
+    pool: asyncpg.Pool,
+    database: DatabaseSettings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(dispatcher, "BACKOFF_S", 0.05)
+    monkeypatch.setattr(dispatcher, "FAILURES_TO_OPEN", 100)
+    notifier = NotifierUnderTest(pool, database, bot, mode=PRODUCTION, timeout_s=1.0)  # type: ignore[arg-type]
+    first = an_example(CHIME)
+    changes = [
+        first.model_copy(update={"event_id": uuid.uuid4(), "revision": 2 + n, "tns_name": f"FRB 20240918{letter}"})
+        for n, letter in enumerate("AB")
+    ]
+    confirmed: list[str] = []
+    async with notifier.sending():
+        for record in (first, *changes):
+            for fault in (Fault.LOST_ANSWER, Fault.BROKEN, Fault.ACCEPTED_BUT_504):
+                slack.will(fault)
+            await notifier.take("frb.events", record)
+            confirmed.append("CONFIRMED")
+            await notifier.until(*confirmed, channel="slack")
+
+    (message,) = slack.posted()
+    assert "FRB 20240918B" in message["text"]
+    assert [reply["text"].partition("→ ")[2] for reply in slack.replies()] == ["FRB 20240918A", "FRB 20240918B"]

@@ -106,7 +106,9 @@ class SlackChannel:
         if message is None:
             return None
         found: list[str] = []
-        before = next((each.answer["told"] for each in reversed(job.earlier) if "told" in each.answer), None)
+        # What was told elsewhere, to try it out, nobody here has read.
+        earlier = [each for each in job.earlier if each.answer.get("mode") == job.mode]
+        before = earlier[-1].answer["told"] if earlier else None
         if before is not None:
             found = slack_message.changes(message, before)
             if not found and job.action is not DeliveryAction.RETRACTION:
@@ -124,14 +126,14 @@ class SlackChannel:
             # What was posted stays as it is, so a change is told beside it.
             sent = text if before is None else self._beside(message, changed)
             return Prepared({**request, "message": _without_sourceless(sent)})
-        reference = next((each.reference for each in reversed(job.earlier) if each.reference), None)
+        reference = next((each.reference for each in reversed(earlier) if each.reference), None)
         channel, _, ts = (reference or "").partition(":")
         request |= {
             "channel": channel or self._settings.channel_in(job.mode),
             "message": text,
             "delivery": f"{self.name}/{job.happening.event_id}",
             "oldest": f"{job.decided_at.timestamp() - CLOCKS_DIFFER_S:.6f}",
-            "files": _files(job.earlier),
+            "files": _files(job.earlier),  # of the workspace, wherever they were shown
         }
         if self._settings.public_images_url is None:
             request["uploads"] = {each.block_id: each.blob.model_dump() for each in message.pictures}
@@ -161,12 +163,12 @@ class SlackChannel:
         else:
             channel, ts = await self._post(request, files)
             await self._illustrate(request, channel, ts, files)
-        return self._answer(request, channel, ts, files)
+        return _answer(request, mode, channel, ts, files)
 
     async def confirm(self, prepared: Prepared, answer: Answer, *, mode: ChannelMode) -> Answer:  # noqa: ARG002
         return answer
 
-    async def check(self, prepared: Prepared, *, mode: ChannelMode) -> Answer | None:  # noqa: ARG002
+    async def check(self, prepared: Prepared, *, mode: ChannelMode) -> Answer | None:
         request = prepared.request
         if "delivery" not in request:
             raise UncertainError("a webhook cannot be asked what arrived")
@@ -174,19 +176,17 @@ class SlackChannel:
             if "ts" in request:
                 reply = await self._find(request, "conversations.replies", ts=request["ts"])
                 if reply is not None:
-                    return self._answer(request, request["channel"], request["ts"], request["files"])
+                    return _answer(request, mode, request["channel"], request["ts"], request["files"])
             found = await self._find(request, "conversations.history")
         except PermanentError as error:
             raise UncertainError(f"Slack does not let us look: {error}") from error
         if found is None:
             return None
-        return self._answer(request, request["channel"], found["ts"], {**request["files"], **_files_shown(found)})
+        files = {**request["files"], **_files_shown(found)}
+        return _answer(request, mode, request["channel"], found["ts"], files)
 
     async def run(self) -> None:
         """Nothing beside."""
-
-    def _answer(self, request: Mapping[str, Any], channel: str, ts: str, files: Mapping[str, str]) -> Answer:
-        return Answer(f"{channel}:{ts}", {"told": request["told"], "files": dict(files)}, is_confirmed=True)
 
     # ---- by webhook ----
 
@@ -204,7 +204,7 @@ class SlackChannel:
             # An image that Slack cannot fetch must not hold back the news.
             log.warning("slack.images.refused", channel=self.name, reason=str(error))
             await self._post_to_webhook(url.get_secret_value(), _without_images(message))
-        return Answer(None, {"told": request["told"]}, is_confirmed=True)
+        return Answer(None, {"told": request["told"], "mode": mode}, is_confirmed=True)
 
     async def _post_to_webhook(self, url: str, message: Mapping[str, Any]) -> None:
         response = await self._request("POST", url, json=message)
@@ -308,6 +308,9 @@ class SlackChannel:
                 if error.code != "thread_not_found":
                     raise
                 return None
+            except UncertainError as error:
+                # Looking changes nothing: it is looked again.
+                raise TransientError(str(error)) from error
             for message in page.get("messages", []):
                 metadata = message.get("metadata") or {}
                 payload = metadata.get("event_payload") or {}
@@ -369,6 +372,11 @@ class _RefusedError(PermanentError):
 def open_slack(settings: SlackSettings, tools: Tools) -> SlackChannel:
     """Return the channel."""
     return SlackChannel(settings, http=tools.http, blobs=tools.blobs, site_url=tools.site_url)
+
+
+def _answer(request: Mapping[str, Any], mode: ChannelMode, channel: str, ts: str, files: Mapping[str, str]) -> Answer:
+    kept = {"told": request["told"], "mode": mode, "files": dict(files)}
+    return Answer(f"{channel}:{ts}", kept, is_confirmed=True)
 
 
 def _raise_for_status(response: httpx.Response) -> None:

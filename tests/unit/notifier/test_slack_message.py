@@ -49,7 +49,8 @@ def facts(message: dict[str, Any]) -> dict[str, str]:
 
 def told(job: Job, **settings: Any) -> Earlier:
     """What a delivery leaves behind for the next one."""
-    return Earlier(1, DeliveryAction.NEW, f"{CHANNEL}:17.01", {"told": a_request(job, **settings)["told"], "files": {}})
+    answer = {"told": a_request(job, **settings)["told"], "mode": job.mode, "files": {}}
+    return Earlier(1, DeliveryAction.NEW, f"{CHANNEL}:17.01", answer)
 
 
 @pytest.mark.parametrize("name", TOLD)
