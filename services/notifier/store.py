@@ -215,8 +215,9 @@ class NotifierStore:
     async def _read(self, row: asyncpg.Record) -> Due:
         happening = as_happening(row)
         before = await self._work.fetch(
-            "SELECT revision, action, reference, answer FROM deliveries WHERE channel = $1 AND subject = $2 AND id < $3"
-            " AND (state IN ('SENT', 'CONFIRMED', 'UNKNOWN') OR mode = 'DRY_RUN' AND request IS NOT NULL) ORDER BY id",
+            "SELECT revision, action, reference, answer, request FROM deliveries"
+            " WHERE channel = $1 AND subject = $2 AND id < $3 AND (state IN ('SENT', 'CONFIRMED', 'UNKNOWN')"
+            " OR mode = 'DRY_RUN' AND request IS NOT NULL) ORDER BY id",
             row["channel"],
             row["subject"],
             row["id"],
@@ -242,6 +243,7 @@ class NotifierStore:
                         DeliveryAction(each["action"]),
                         each["reference"],
                         json.loads(each["answer"]) if each["answer"] else {},
+                        json.loads(each["request"]) if each["request"] else {},
                     )
                     for each in before
                 ],

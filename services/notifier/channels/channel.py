@@ -42,12 +42,15 @@ class Earlier:
         What the other side calls it.
     answer
         What it answered.
+    request
+        What was sent; or would have been, in a dry run.
     """
 
     revision: int
     action: DeliveryAction
     reference: str | None
     answer: dict[str, Any]
+    request: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

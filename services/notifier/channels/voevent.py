@@ -31,7 +31,7 @@ from services.notifier.happenings import Happening
 from shared.errors import PermanentError, TransientError
 from shared.events.frb import FrbChange, FrbEvent, FrbStatus
 from shared.events.mma import Coincidence
-from shared.events.notices import ChannelMode, DeliveryAction
+from shared.events.notices import ChannelMode
 from shared.settings import Section
 
 RETRY_S, MAX_RETRY_S = 10.0, 600.0
@@ -207,9 +207,9 @@ class VoeventChannel:
     def _packet(self, job: Job) -> Packet | None:
         record, role = job.happening.record, _role(job)
         # What was told in another mode was told to others, or was a test.
-        told = [each for each in job.earlier if each.reference and each.answer.get("role") == role]
-        was_told = bool(told) or (job.mode is ChannelMode.DRY_RUN and job.action is not DeliveryAction.NEW)
-        is_taken_back = bool(told) and told[-1].answer.get("type") == PacketType.RETRACTION
+        told = [said for each in job.earlier if (said := each.answer or each.request).get("role") == role]
+        was_told = bool(told)
+        is_taken_back = was_told and told[-1]["type"] == PacketType.RETRACTION
         is_over = job.happening.is_over or (isinstance(record, FrbEvent) and record.status in _OVER)
         if is_over and (is_taken_back or not was_told):
             return None
@@ -217,7 +217,7 @@ class VoeventChannel:
             role=role,
             made_at=job.decided_at,
             number=job.delivery_id,
-            cites=[each.reference for each in told if each.reference],
+            cites=[said["ivorn"] for said in told],
             url=event_url(job.happening, site_url=self._site_url),
         )
         if isinstance(record, Coincidence):

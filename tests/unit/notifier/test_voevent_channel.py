@@ -10,7 +10,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from services.notifier.channels.channel import Job, Prepared
+from services.notifier.channels.channel import Earlier, Job, Prepared
 from services.notifier.channels.voevent import VoeventBroker, VoeventSettings
 from shared.errors import PermanentError
 from shared.events.frb import FrbChange, FrbEvent, FrbStatus
@@ -188,12 +188,16 @@ def test_what_was_told_in_the_sandbox_is_new_in_production() -> None:
     assert prepared["type"] == "detection"
 
 
-def test_a_dry_run_shows_updates_and_retractions_too() -> None:
-    """Nothing was sent, so there are no ivorns to cite."""
-    update = a_job(ours(), DeliveryAction.UPDATE, mode=ChannelMode.DRY_RUN)
-    retraction = a_job(ours(status=FrbStatus.WITHDRAWN), mode=ChannelMode.DRY_RUN)
+def test_a_dry_run_shows_updates_and_retractions_too_with_what_they_would_cite() -> None:
+    first = request(a_job(ours(), mode=ChannelMode.DRY_RUN))
+    earlier = [Earlier(1, DeliveryAction.NEW, None, {}, request=first)]
 
-    assert [request(update)["type"], request(retraction)["type"]] == ["update", "retraction"]
+    update = request(a_job(ours(), DeliveryAction.UPDATE, mode=ChannelMode.DRY_RUN, earlier=earlier))
+    retraction = request(a_job(ours(status=FrbStatus.WITHDRAWN), mode=ChannelMode.DRY_RUN, earlier=earlier))
+
+    assert [update["type"], retraction["type"]] == ["update", "retraction"]
+    cited = [each.text for each in valid(retraction["xml"]).iterfind("Citations/EventIVORN")]
+    assert cited == [first["ivorn"]]
 
 
 @pytest.mark.parametrize(
