@@ -1,6 +1,7 @@
 """The name that the Transient Name Server gave comes to its burst, once, and overwrites nobody's."""
 
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -19,6 +20,8 @@ from shared.kafka.message import Message
 from shared.schema.codec import encode
 from shared.schema.records import SCHEMAS
 from tests.integration.test_frb_handler import NOW, brought, carry_out, pool
+from tests.support.frb_intake import EVENTS, a_burst, running_intake
+from tests.support.runtime import eventually, send
 
 __all__ = ["pool"]
 
@@ -43,7 +46,7 @@ async def deliver(pool: asyncpg.Pool, record: Delivery, *, from_sandbox: bool = 
     return namer.counts(record)
 
 
-async def a_burst(pool: asyncpg.Pool) -> int:
+async def a_known_burst(pool: asyncpg.Pool) -> int:
     await carry_out(pool, brought("detection"))
     burst_id: int = await pool.fetchval("SELECT id FROM bursts")
     return burst_id
@@ -61,7 +64,7 @@ async def change(pool: asyncpg.Pool, changed: FrbEvent) -> None:
 
 
 async def test_a_confirmed_report_names_its_burst(pool: asyncpg.Pool) -> None:
-    burst_id = await a_burst(pool)
+    burst_id = await a_known_burst(pool)
     assert await deliver(pool, a_delivery(burst_id))
     record = await record_of(pool)
     assert (record.tns_name, record.change, record.changed_by, record.revision) == (NAME, "NAMED", "tns", 2)
@@ -74,7 +77,7 @@ async def test_a_confirmed_report_names_its_burst(pool: asyncpg.Pool) -> None:
 
 
 async def test_the_same_name_again_changes_nothing(pool: asyncpg.Pool) -> None:
-    burst_id = await a_burst(pool)
+    burst_id = await a_known_burst(pool)
     for _ in range(2):
         await deliver(pool, a_delivery(burst_id))
     assert await pool.fetchval("SELECT count(*) FROM changes") == 2
@@ -97,13 +100,13 @@ async def test_what_brings_no_name_that_counts_is_passed_over(pool: asyncpg.Pool
 
 
 async def test_names_of_the_sandbox_count_only_when_a_setting_says_so(pool: asyncpg.Pool) -> None:
-    burst_id = await a_burst(pool)
+    burst_id = await a_known_burst(pool)
     assert await deliver(pool, a_delivery(burst_id, mode=ChannelMode.SANDBOX), from_sandbox=True)
     assert (await record_of(pool)).tns_name == NAME
 
 
 async def test_a_later_name_of_the_tns_replaces_its_earlier_one(pool: asyncpg.Pool) -> None:
-    burst_id = await a_burst(pool)
+    burst_id = await a_known_burst(pool)
     await deliver(pool, a_delivery(burst_id, mode=ChannelMode.SANDBOX), from_sandbox=True)
     await deliver(pool, a_delivery(burst_id, tns_name="FRB 20171117B"))
     assert (await record_of(pool)).tns_name == "FRB 20171117B"
@@ -111,7 +114,7 @@ async def test_a_later_name_of_the_tns_replaces_its_earlier_one(pool: asyncpg.Po
 
 @pytest.mark.parametrize("named_before", [True, False])
 async def test_a_name_that_a_person_gave_stays(pool: asyncpg.Pool, named_before: bool) -> None:
-    burst_id = await a_burst(pool)
+    burst_id = await a_known_burst(pool)
     if named_before:
         await deliver(pool, a_delivery(burst_id))
     await change(pool, domain.with_name(await record_of(pool), "FRB 20171117Z", by="jane", now=NOW))
@@ -121,7 +124,7 @@ async def test_a_name_that_a_person_gave_stays(pool: asyncpg.Pool, named_before:
 
 
 async def test_a_name_that_another_observatory_told_stays(pool: asyncpg.Pool) -> None:
-    burst_id = await a_burst(pool)
+    burst_id = await a_known_burst(pool)
     await deliver(pool, a_delivery(burst_id))
     await change(pool, domain.with_correction(await record_of(pool), by="feed", now=NOW, tns_name="FRB 20171117Y"))
     await deliver(pool, a_delivery(burst_id))
@@ -129,7 +132,7 @@ async def test_a_name_that_another_observatory_told_stays(pool: asyncpg.Pool) ->
 
 
 async def test_a_withdrawn_burst_is_not_named(pool: asyncpg.Pool) -> None:
-    burst_id = await a_burst(pool)
+    burst_id = await a_known_burst(pool)
     withdrawn = domain.with_status(await record_of(pool), FrbStatus.WITHDRAWN, reason="noise", by="jane", now=NOW)
     await change(pool, withdrawn)
     await deliver(pool, a_delivery(burst_id))
@@ -142,7 +145,7 @@ async def test_a_name_for_a_burst_that_is_not_there_is_a_permanent_error(pool: a
 
 
 async def test_what_was_told_of_a_burst_is_read_with_it(pool: asyncpg.Pool) -> None:
-    burst_id = await a_burst(pool)
+    burst_id = await a_known_burst(pool)
     pending = a_delivery(burst_id, state=DeliveryState.PENDING, tns_name=None)
     later = pending.changed_at + timedelta(seconds=5)
 
@@ -152,3 +155,12 @@ async def test_what_was_told_of_a_burst_is_read_with_it(pool: asyncpg.Pool) -> N
 
     event = await BurstReader(pool).burst(burst_id)
     assert [(notice["delivery_id"], notice["state"]) for notice in event["notices"]] == [(41, "SENT")]
+
+
+def test_a_running_service_takes_the_name_from_the_stream(tmp_path: Path) -> None:
+    with running_intake(tmp_path) as intake:
+        burst_id = intake.client(intake.add_user()).post(EVENTS, json=a_burst()).raise_for_status().json()["id"]
+        named = a_delivery(burst_id)
+        send(intake.system.broker.address, DELIVERIES, (str(named.delivery_id).encode(), encode(named)))
+        records = eventually(lambda: intake.records_of(burst_id)[1:], "the burst is named")
+        assert [(record["tns_name"], record["changed_by"]) for record in records] == [(NAME, "tns")]
