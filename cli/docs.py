@@ -18,17 +18,21 @@ from services.frb_intake.feeds import sources as frb_sources
 from services.frb_intake.settings import FrbIntakeSettings
 from services.gw_listener.settings import GwListenerSettings
 from services.gw_listener.sources import GcnSource, KafkaSource, ScimmaSource
+from services.notifier import dispatcher
+from services.notifier.channels import vtp
+from services.notifier.rules import Rule
+from services.notifier.settings import ChannelSettings, NotifierSettings
 from services.skymap_parser.settings import SkymapParserSettings
 from shared.inbox.sources import FilesSource
 from shared.observability import metrics
 from shared.schema.records import SCHEMAS, AvroSchema, named_types, newest_schema, schema_versions
 from shared.schema.topics import Topic, dead_letter_topics, load_topics
-from shared.settings import Section, ServiceSettings
+from shared.settings import KafkaSettings, Section, ServiceSettings
 
 REFERENCE = SCHEMAS.parent / "docs" / "reference"
 NOTICE = "Made from schemas/ by `make docs`; edit there."
 SETTINGS_NOTICE = "Made from the settings' classes by `make docs`; edit there."
-METRICS_NOTICE = "Made from shared/observability/metrics.py by `make docs`; edit there."
+METRICS_NOTICE = "Made from the metrics' definitions by `make docs`; edit there."
 
 EXTERNAL_MEDIA_TYPES = {"gcn": "application/json", "voevent": "application/voevent+xml"}
 # What upstream describes in other languages than Avro.
@@ -55,7 +59,7 @@ def settings_page() -> str:
 
 
 def metrics_page() -> str:
-    """Every metric of the event runtime as Prometheus shows it, in Markdown."""
+    """Every metric as Prometheus shows it, in Markdown."""
     return "\n".join(_metrics_lines()) + "\n"
 
 
@@ -204,11 +208,13 @@ SETTINGS: Mapping[str, type[ServiceSettings]] = {
     "skymap_parser": SkymapParserSettings,
     "frb_intake": FrbIntakeSettings,
     "coincidence": CoincidenceSettings,
+    "notifier": NotifierSettings,
 }
 SOURCES: Mapping[str, tuple[type[Section], ...]] = {
     "gw_listener": (ScimmaSource, GcnSource, KafkaSource, FilesSource),
     "frb_intake": (frb_sources.GcnSource, frb_sources.KafkaSource, FilesSource, frb_sources.VoeventSource),
 }
+CHANNELS: tuple[type[Section], ...] = get_args(get_args(ChannelSettings)[0])
 ENVIRONMENT_PREFIX = str(ServiceSettings.model_config["env_prefix"])
 ENVIRONMENT_SEPARATOR = str(ServiceSettings.model_config["env_nested_delimiter"])
 
@@ -246,16 +252,43 @@ Inside a section an unknown name is an error.
         yield f"\n## Sources of {service}\n"
         yield f"Each entry of `{service}.sources` has a `type` and the fields of that type."
         for source in sources:
-            kind = source.model_fields["type"].default
-            yield f"\n### type: {kind}\n\n{_first_line(source)}\n"
-            yield from _table(
-                ["field", "type", "default", "meaning"],
-                [
-                    (f"`{name}`", _type_text(field.annotation), _default(field), _meaning(field))
-                    for name, field in source.model_fields.items()
-                    if name != "type"
-                ],
-            )
+            yield from _entry(source, key="type")
+    yield "\n## Rules of notifier\n\nEach entry of `notifier.rules`. One rule that fits is enough.\n"
+    yield from _fields(Rule)
+    yield "\n## Channels of notifier\n"
+    yield "Each entry of `notifier.channels` has a `kind` and the fields of that kind."
+    for channel in CHANNELS:
+        yield from _entry(channel, key="kind")
+
+
+def _entry(model: type[BaseModel], *, key: str) -> Iterator[str]:
+    """The fields of one kind of a list's entries, told apart by the field `key`."""
+    yield f"\n### {key}: {model.model_fields[key].default}\n\n{_first_line(model)}\n"
+    yield from _fields(model, without=key)
+
+
+def _fields(model: type[BaseModel], *, without: str | None = None) -> Iterator[str]:
+    yield from _table(["field", "type", "default", "meaning"], list(_field_rows(model, without=without)))
+
+
+def _field_rows(model: type[BaseModel], *, prefix: str = "", without: str | None = None) -> Iterator[tuple[str, ...]]:
+    for name, field in model.model_fields.items():
+        if name == without:
+            continue
+        path = f"{prefix}{name}"
+        if (part := _entries(field.annotation)) is not None:
+            yield f"`{path}`", "list of the fields below", _default(field), _meaning(field)
+            yield from _field_rows(part, prefix=f"{path}[].")
+        elif _is_model(field.annotation) and field.annotation is not KafkaSettings:
+            yield from _field_rows(_model(field.annotation), prefix=f"{path}.")
+        else:
+            yield f"`{path}`", _type_text(field.annotation), _default(field), _meaning(field)
+
+
+def _entries(annotation: Any) -> type[BaseModel] | None:
+    """The model of a list's entries, if they are one."""
+    first, *_ = (*get_args(annotation), None)
+    return _model(first) if get_origin(annotation) is tuple and _is_model(first) else None
 
 
 def _other_defaults(settings: type[ServiceSettings]) -> Iterator[str]:
@@ -283,7 +316,7 @@ def _variables(prefix: str, model: type[BaseModel], default: BaseModel | None = 
         text = _default(field) if default is None else _text_of(usual)
         if _is_model(field.annotation):
             yield from _variables(variable, _model(field.annotation), usual if isinstance(usual, BaseModel) else None)
-        elif optional := [part for part in get_args(field.annotation) if _is_model(part)]:
+        elif _is_union(field.annotation) and (optional := [p for p in get_args(field.annotation) if _is_model(p)]):
             yield f"`{variable.upper()}`", "the fields below", text, _meaning(field)
             yield from _variables(variable, _model(optional[0]))
         else:
@@ -322,6 +355,10 @@ def _text_of(default: Any) -> str:
             return f"`{secret.get_secret_value()}`"
         case frozenset() | tuple() as values:
             return ", ".join(f"`{text}`" for text in _texts(values)) or "none"
+        case {}:
+            return ", ".join(f"`{name}: {value}`" for name, value in default.items()) or "none"
+        case str() if "\n" in default:
+            return "its own text"
         case BaseModel():
             return "its own defaults"
     return f"`{default}`"
@@ -337,15 +374,17 @@ def _type_text(annotation: Any) -> str:
     """A setting's type in a few words."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        return "one of the sources below" if _is_union(arguments[0]) else _type_text(arguments[0])
+        return "one of those below" if _is_union(arguments[0]) else _type_text(arguments[0])
     if origin is Literal:
         return "one of " + ", ".join(map(str, arguments))
     if origin in (frozenset, tuple):
         return f"{'set' if origin is frozenset else 'list'} of {_type_text(arguments[0])}"
+    if origin is dict:
+        return f"{_type_text(arguments[1])} by name"
     if _is_union(annotation):
         return " or ".join(_type_text(part) for part in arguments if part is not NoneType)
     if _is_model(annotation):
-        return "fields as in section `kafka`"
+        return "fields as in section `kafka`" if annotation is KafkaSettings else "those below"
     if isinstance(annotation, type) and issubclass(annotation, Enum):
         return "/".join(str(member.value) for member in annotation)
     names = {str: "text", int: "integer", float: "number", bool: "true or false", SecretStr: "secret", Path: "path"}
@@ -359,9 +398,14 @@ def _is_union(annotation: Any) -> bool:
 # --- Metrics
 
 
-def runtime_metrics() -> list[MetricWrapperBase]:
-    """Every metric that `shared.observability.metrics` defines, in its order."""
-    return [metric for metric in vars(metrics).values() if isinstance(metric, MetricWrapperBase)]
+def all_metrics() -> list[MetricWrapperBase]:
+    """Every metric: those of the event runtime, and those that notifier alone has; in the order of their modules."""
+    return [
+        metric
+        for module in (metrics, dispatcher, vtp)
+        for metric in vars(module).values()
+        if isinstance(metric, MetricWrapperBase)
+    ]
 
 
 def _metrics_lines() -> Iterator[str]:
@@ -373,11 +417,11 @@ Every service serves these at `/metrics`, beside the `process_â€¦` and `python_â
 A histogram NAME appears as `NAME_bucket`, `NAME_sum` and `NAME_count`. Times are in seconds.
 
 `consumer` is the name of a subscription: `gw_listener.SOURCE` and `frb_intake.SOURCE` for each of their sources;
-`skymap_parser` for the maps and `skymap_parser.index` for pictures and search; `coincidence.TOPIC` for each topic that
-coincidence reads.
+`skymap_parser` for the maps and `skymap_parser.index` for pictures and search; `coincidence.TOPIC` and `notifier.TOPIC`
+for each topic that these read. `channel` is the name of a channel of notifier, the only service with such metrics.
 """
     rows: list[tuple[str, ...]] = []
-    for metric in runtime_metrics():
+    for metric in all_metrics():
         (described,) = metric.describe()
         name = described.name + "_total" if described.type == "counter" else described.name
         labels = ", ".join(f"`{label}`" for label in metric._labelnames)

@@ -37,6 +37,7 @@ SERVICES: Mapping[str, Service] = {
         Service("skymap_parser", 8102, "parses their sky maps and emits gw.skymaps"),
         Service("frb_intake", 8000, "takes fast radio bursts from uploads and feeds and emits frb.events"),
         Service("coincidence", 8103, "compares bursts with sky maps and emits mma.coincidences"),
+        Service("notifier", 8104, "tells people and machines, each thing once, and emits notices.deliveries"),
     )
 }
 

@@ -13,6 +13,7 @@ from prometheus_client import REGISTRY
 from pydantic import BaseModel
 
 from cli.docs import (
+    CHANNELS,
     PAGES,
     REFERENCE,
     SETTINGS,
@@ -24,6 +25,7 @@ from cli.docs import (
     write,
 )
 from cli.stack.services import SERVICES, Service
+from services.notifier.rules import Rule
 from shared.events.registry import RECORDS
 from shared.schema.records import SCHEMAS, newest_schema
 from shared.schema.topics import dead_letter_topics, load_topics
@@ -140,6 +142,23 @@ def test_settings_page_describes_every_type_of_source(service: str) -> None:
         section = section.partition("###")[0]
         for name in set(source.model_fields) - {"type"}:
             assert f"| `{name}` |" in section, name
+
+
+@pytest.mark.parametrize("channel", CHANNELS, ids=lambda channel: channel.model_fields["kind"].default)
+def test_settings_page_describes_every_kind_of_channel(channel: type[BaseModel]) -> None:
+    _, _, page = settings_page().partition("## Channels of notifier\n")
+    _, _, section = page.partition(f"### kind: {channel.model_fields['kind'].default}\n")
+    section = section.partition("###")[0]
+    for name in set(channel.model_fields) - {"kind"}:
+        assert re.search(rf"^\| `{name}[`.]", section, re.MULTILINE), name
+
+
+def test_settings_page_describes_rules_and_the_entries_of_a_channels_lists() -> None:
+    page = settings_page()
+    _, _, rules = page.partition("## Rules of notifier\n")
+    for name in Rule.model_fields:
+        assert f"| `{name}` |" in rules.partition("## ")[0], name
+    assert "| `production_brokers[].host` | text | required |" in page
 
 
 def test_settings_page_shows_no_secret_but_the_local_default() -> None:

@@ -26,7 +26,13 @@ KUSTOMIZATIONS = ("base", "overlays/dev", "overlays/prod")
 
 SECRETS_BY_OPERATORS = {"tocsin-cluster-ca-cert", "tocsin-postgres-app", *map(k8s.kubernetes_name, SERVICES)}
 # Strimzi makes the first and one for every KafkaUser, CloudNativePG the second.
-SECRETS_BY_PEOPLE = {"tocsin-blob-store", "gw-listener-sources", "frb-intake-feeds", "frb-intake-tls"}
+SECRETS_BY_PEOPLE = {
+    "tocsin-blob-store",
+    "gw-listener-sources",
+    "frb-intake-feeds",
+    "notifier-channels",
+    "frb-intake-tls",
+}
 # Optional but for the last; documented where they are referred to.
 
 KUBERNETES_VERSION = "1.37"
@@ -235,8 +241,9 @@ def test_the_world_reaches_the_doors_of_the_intake_and_nothing_that_is_for_opera
     (ingress,) = of_kind("Ingress").values()
     reached = {path["path"]: path["pathType"] for paths in values(ingress, "paths") for path in paths}
     compatible = ("/observation_create/", "/frbevent_create/", "/radio_measurement_create/")
+    slack = ("/slack_get_rating/", "/slack/interactions")
     whole = {"/api/v1": "Prefix", "/media/candidates": "Prefix"}
-    assert reached == dict.fromkeys([*compatible, "/openapi.json"], "Exact") | whole
+    assert reached == dict.fromkeys([*compatible, *slack, "/openapi.json"], "Exact") | whole
     assert {service["name"] for service in values(ingress, "service")} == {"frb-intake"}
     assert ingress["spec"]["tls"]
 
