@@ -39,7 +39,8 @@ def list_command(
             fetch(
                 "SELECT id, channel, mode, subject, revision, action, state, attempts, changed_at, reference, reason"
                 " FROM notifier.deliveries WHERE ($1::text IS NULL OR channel = $1)"
-                " AND ($2::text IS NULL OR state = $2) AND ($3::text IS NULL OR subject = $3) ORDER BY id DESC LIMIT $4",
+                " AND ($2::text IS NULL OR state = $2) AND ($3::text IS NULL OR subject = $3)"
+                " ORDER BY id DESC LIMIT $4",
                 channel,
                 state,
                 subject,
