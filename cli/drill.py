@@ -62,7 +62,7 @@ def _burst(now: datetime) -> dict[str, Any]:
         "is_test": True,
         "measurement": {
             "dm": 411.0, "dm_err": 1.0, "ra": 77.0146, "ra_err": 0.05, "dec": 26.0607, "dec_err": 0.05, "sn": 50.0,
-            "width": 5.0, "flux": 35.0, "flux_err": 3.0, "source": "drill", "version": uuid.uuid4().hex,
+            "width": 5.0, "flux": 35.0, "flux_err": 3.0, "source": "MB", "version": f"drill {uuid.uuid4().hex}",
         },
     }  # fmt: skip
 

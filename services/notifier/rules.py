@@ -16,7 +16,7 @@ class Rule(Section):
     """What goes to a channel. What was told once is corrected and taken back whatever the conditions say."""
 
     channel: str = Field(description="Name of the channel.")
-    on: tuple[Kind, ...] = Field(tuple(Kind), description="burst, alert, skymap, coincidence.")
+    about: tuple[Kind, ...] = Field(tuple(Kind), description="burst, alert, skymap, coincidence.")
     origins: tuple[str, ...] = Field(
         (), description="Bursts of these origins only: upload, CHIME, DSA-110, …; all unless given."
     )
@@ -29,7 +29,7 @@ class Rule(Section):
 
     def fits(self, happening: Happening) -> bool:
         """Whether a happening is one that the rule speaks of."""
-        if happening.kind not in self.on or happening.is_over:
+        if happening.kind not in self.about or happening.is_over:
             return False
         record = happening.record
         if isinstance(record, FrbEvent):
