@@ -26,6 +26,7 @@ from cli.docs import (
 )
 from cli.stack.services import SERVICES, Service
 from services.notifier.rules import Rule
+from services.notifier.settings import NotifierSection
 from shared.events.registry import RECORDS
 from shared.schema.records import SCHEMAS, newest_schema
 from shared.schema.topics import dead_letter_topics, load_topics
@@ -159,6 +160,14 @@ def test_settings_page_describes_rules_and_the_entries_of_a_channels_lists() -> 
     for name in Rule.model_fields:
         assert f"| `{name}` |" in rules.partition("## ")[0], name
     assert "| `production_brokers[].host` | text | required |" in page
+
+
+@pytest.mark.parametrize("page", ["docs/how-to-send-notices.md", "services/notifier/README.md"])
+def test_settings_that_pages_on_notices_show_are_settings(page: str) -> None:
+    shown = re.findall(r"```yaml\n(.*?)```", (ROOT / page).read_text("utf-8"), re.DOTALL)
+    assert shown
+    for block in shown:
+        NotifierSection.model_validate(yaml.safe_load(block)["notifier"])
 
 
 def test_settings_page_shows_no_secret_but_the_local_default() -> None:
