@@ -41,16 +41,33 @@ class NotifierHandler:
         return None if happening is None else Received(happening.event_id, happening)
 
     async def on_happening(self, happening: Happening, work: UnitOfWork) -> None:
-        """Put down what is told of it, on each channel."""
+        """Put down what is told of it on each channel; a burst's or a wave's shown state takes its coincidences in."""
         store = NotifierStore(work, sender=self._sender)
         store.add_happening(happening)
+        await self._decide(happening, store, cause=happening, channels=self._channels, rules=self._rules)
+        showing = {name: channel for name, channel in self._channels.items() if channel.replaces}
+        for subject in happening.parents:
+            parent = await store.newest(subject)
+            if parent is not None and not parent.is_over:
+                # Without rules: only what was told is brought up to date.
+                await self._decide(parent, store, cause=happening, channels=showing, rules=())
+
+    async def _decide(
+        self,
+        happening: Happening,
+        store: NotifierStore,
+        *,
+        cause: Happening,
+        channels: Mapping[str, Channel],
+        rules: Sequence[Rule],
+    ) -> None:
         earlier = await store.earlier(happening.subject)
         decisions = decide(
             happening,
-            channels=self._channels,
+            channels=channels,
             modes=self._modes,
             earlier=earlier,
-            rules=self._rules,
+            rules=rules,
             max_age_h=self._max_age_h,
             now=datetime.now(UTC),
         )
@@ -58,7 +75,8 @@ class NotifierHandler:
             await store.add(
                 happening,
                 decision,
-                channel=self._channels[decision.channel],
+                cause=cause,
+                channel=channels[decision.channel],
                 mode=self._modes[decision.channel],
                 revision=revision_after(earlier.get(decision.channel, ())),
             )

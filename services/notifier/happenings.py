@@ -54,6 +54,13 @@ class Happening:
     is_over: bool
     record: Record
 
+    @property
+    def parents(self) -> tuple[str, ...]:
+        """Subjects that it belongs to: a coincidence's superevent and burst."""
+        if not isinstance(self.record, Coincidence):
+            return ()
+        return f"gw/{self.record.wave.superevent_id}", f"frb/{self.record.burst.frb_id}"
+
     def action(self, *, told_before: bool) -> DeliveryAction:
         """Return what telling it does to what was told before."""
         if self.is_over:

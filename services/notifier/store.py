@@ -14,7 +14,6 @@ from services.notifier.happenings import TOPICS, Happening, read_happening
 from shared.db.unit_of_work import UnitOfWork
 from shared.events.frb import FrbEvent
 from shared.events.ids import event_id
-from shared.events.mma import Coincidence
 from shared.events.notices import ChannelMode, Delivery, DeliveryAction, DeliveryState
 from shared.outbox.event import outgoing
 
@@ -78,14 +77,19 @@ class NotifierStore:
             happening.subject,
             happening.record.model_dump_json(),
         )
-        if isinstance(happening.record, Coincidence):
-            record = happening.record
-            for parent in (f"gw/{record.wave.superevent_id}", f"frb/{record.burst.frb_id}"):
-                self._work.write(
-                    "INSERT INTO links (subject, related) VALUES ($1, $2) ON CONFLICT DO NOTHING",
-                    parent,
-                    happening.subject,
-                )
+        for parent in happening.parents:
+            self._work.write(
+                "INSERT INTO links (subject, related) VALUES ($1, $2) ON CONFLICT DO NOTHING", parent, happening.subject
+            )
+
+    async def newest(self, subject: str) -> Happening | None:
+        """Return the newest record of a burst or of a superevent's alerts."""
+        row = await self._work.fetch_row(
+            "SELECT event_id, topic, subject, record FROM happenings"
+            " WHERE subject = $1 AND topic IN ('frb.events', 'gw.alerts') ORDER BY ordinal DESC LIMIT 1",
+            subject,
+        )
+        return None if row is None else as_happening(row)
 
     async def earlier(self, subject: str) -> Mapping[str, list[Row]]:
         """Return what is known of a subject's deliveries, by channel, oldest first.
@@ -113,9 +117,16 @@ class NotifierStore:
         return found
 
     async def add(
-        self, happening: Happening, decision: Decision, *, channel: Channel, mode: ChannelMode, revision: int
+        self,
+        happening: Happening,
+        decision: Decision,
+        *,
+        cause: Happening,
+        channel: Channel,
+        mode: ChannelMode,
+        revision: int,
     ) -> None:
-        """Store a decision and what it makes needless; announce both."""
+        """Store a decision about a happening and what it makes needless; announce both."""
         if decision.needless:
             rows = await self._work.fetch(
                 "UPDATE deliveries SET state = 'SUPPRESSED', reason = $2, next_attempt_at = NULL, changed_at = now()"
@@ -124,11 +135,12 @@ class NotifierStore:
                 decision.suppressed or "something newer is told instead",
             )
             for needless in rows:
-                self._announce(needless, topic=happening.topic, frb_id=frb_id_of(happening))
+                self._announce(needless, frb_id=frb_id_of(happening))
         state = DeliveryState.PENDING if decision.suppressed is None else DeliveryState.SUPPRESSED
         row = await self._work.fetch_row(
             "INSERT INTO deliveries (channel, channel_kind, mode, subject, revision, event_id, action, is_test, state,"
-            " reason, next_attempt_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10,"
+            " reason, cause_id, cause_topic, next_attempt_at)"
+            " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,"
             " CASE WHEN $9 = 'PENDING' THEN now() END) ON CONFLICT DO NOTHING RETURNING *",
             decision.channel,
             channel.kind,
@@ -140,9 +152,11 @@ class NotifierStore:
             happening.is_test,
             state,
             decision.suppressed,
+            cause.event_id,
+            cause.topic,
         )
         if row is not None:
-            self._announce(row, topic=happening.topic, frb_id=frb_id_of(happening))
+            self._announce(row, frb_id=frb_id_of(happening))
             self.wake(decision.channel)
 
     async def due(self, channel: str) -> Due | None:
@@ -210,7 +224,7 @@ class NotifierStore:
             int(tried),
         )
         if row is not None and state is not DeliveryState.SENDING:
-            self._announce(row, topic=due.job.happening.topic, frb_id=frb_id_of(due.job.happening))
+            self._announce(row, frb_id=frb_id_of(due.job.happening))
 
     async def _read(self, row: asyncpg.Record) -> Due:
         happening = as_happening(row)
@@ -251,7 +265,7 @@ class NotifierStore:
             ),
         )
 
-    def _announce(self, row: asyncpg.Record, *, topic: str, frb_id: int | None) -> None:
+    def _announce(self, row: asyncpg.Record, *, frb_id: int | None) -> None:
         record = Delivery(
             event_id=event_id(TOPIC, str(row["id"]), row["state"], str(row["attempts"]), row["changed_at"].isoformat()),
             delivery_id=row["id"],
@@ -260,8 +274,8 @@ class NotifierStore:
             mode=ChannelMode(row["mode"]),
             subject=row["subject"],
             revision=row["revision"],
-            source_topic=topic,
-            source_event_id=row["event_id"],
+            source_topic=row["cause_topic"],
+            source_event_id=row["cause_id"],
             action=DeliveryAction(row["action"]),
             state=DeliveryState(row["state"]),
             reason=row["reason"],

@@ -37,7 +37,11 @@ deliveries = sa.Table(
     sa.Column("mode", sa.Text, nullable=False),
     sa.Column("subject", sa.Text, nullable=False),
     sa.Column("revision", sa.Integer, nullable=False, comment="Counted from 1 for each subject and channel."),
-    sa.Column("event_id", pg.UUID, sa.ForeignKey(happenings.c.event_id), nullable=False),
+    sa.Column(
+        "event_id", pg.UUID, sa.ForeignKey(happenings.c.event_id), nullable=False, comment="Of the record that is told."
+    ),
+    sa.Column("cause_id", pg.UUID, nullable=False, comment="event_id of the record that made it to be told."),
+    sa.Column("cause_topic", sa.Text, nullable=False, comment="And its topic."),
     sa.Column("action", sa.Text, nullable=False, comment="NEW, UPDATE or RETRACTION."),
     sa.Column("is_test", sa.Boolean, nullable=False),
     sa.Column(
@@ -53,7 +57,7 @@ deliveries = sa.Table(
     sa.Column("reference", sa.Text, comment="What the other side calls it."),
     sa.Column("tns_name", sa.Text),
     sa.UniqueConstraint("channel", "subject", "revision"),
-    sa.UniqueConstraint("channel", "event_id"),
+    sa.UniqueConstraint("channel", "subject", "cause_id"),
     sa.Index(
         "ix_deliveries_due", "channel", "next_attempt_at", postgresql_where=sa.text("next_attempt_at IS NOT NULL")
     ),

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -18,12 +19,14 @@ from shared.db.pool import create_pool
 from shared.errors import PermanentError, TransientError
 from shared.events.frb import FrbStatus
 from shared.events.gw import AlertType
+from shared.events.mma import Coincidence
 from shared.events.notices import ChannelMode
 from shared.settings import DatabaseSettings
 from tests.support.coincidence import a_burst_record, an_alert
 from tests.support.notifier import SENT, FakeChannel, NotifierUnderTest
 
 BURSTS, ALERTS = "frb.events", "gw.alerts"
+EXAMPLE = Path(__file__).parents[2] / "schemas" / "examples" / "coincidence" / "v1" / "initial.json"
 
 
 @pytest.fixture(autouse=True)
@@ -274,3 +277,23 @@ async def test_what_was_told_is_corrected_whatever_the_rule_says(
         await notifier.until("CONFIRMED", "CONFIRMED")
 
     assert [subject for subject, _, _ in told(fake)] == ["frb/1", "frb/1"]
+
+
+async def test_a_burst_whose_state_is_shown_shows_its_coincidences(
+    pool: asyncpg.Pool, database: DatabaseSettings
+) -> None:
+    shows, tells = FakeChannel("fake", replaces=True), FakeChannel("tells")
+    notifier = NotifierUnderTest(pool, database, shows, tells)
+    pair = Coincidence.model_validate_json(EXAMPLE.read_text("utf-8"))
+
+    async with notifier.sending():
+        await notifier.take(BURSTS, a_burst_record(frb_id=pair.burst.frb_id))
+        await notifier.until("CONFIRMED")
+        await notifier.take("mma.coincidences", pair)
+        await notifier.until("CONFIRMED", "CONFIRMED", "CONFIRMED")
+        await notifier.until("CONFIRMED", "CONFIRMED", channel="tells")
+
+    burst, mma = f"frb/{pair.burst.frb_id}", f"mma/{pair.coincidence_id}"
+    assert sorted(told(shows)) == [(burst, 1, "NEW"), (burst, 2, "UPDATE"), (mma, 1, "NEW")]
+    assert shows.received[-1]["related"] == [burst, mma]
+    assert told(tells) == [(burst, 1, "NEW"), (mma, 1, "NEW")]

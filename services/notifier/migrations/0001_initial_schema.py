@@ -68,7 +68,9 @@ def upgrade() -> None:
         sa.Column("mode", sa.Text(), nullable=False),
         sa.Column("subject", sa.Text(), nullable=False),
         sa.Column("revision", sa.Integer(), nullable=False, comment="Counted from 1 for each subject and channel."),
-        sa.Column("event_id", sa.UUID(), nullable=False),
+        sa.Column("event_id", sa.UUID(), nullable=False, comment="Of the record that is told."),
+        sa.Column("cause_id", sa.UUID(), nullable=False, comment="event_id of the record that made it to be told."),
+        sa.Column("cause_topic", sa.Text(), nullable=False, comment="And its topic."),
         sa.Column("action", sa.Text(), nullable=False, comment="NEW, UPDATE or RETRACTION."),
         sa.Column("is_test", sa.Boolean(), nullable=False),
         sa.Column(
@@ -100,7 +102,7 @@ def upgrade() -> None:
             ["event_id"], ["notifier.happenings.event_id"], name=op.f("fk_deliveries_event_id_happenings")
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_deliveries")),
-        sa.UniqueConstraint("channel", "event_id", name=op.f("uq_deliveries_channel_event_id")),
+        sa.UniqueConstraint("channel", "subject", "cause_id", name=op.f("uq_deliveries_channel_subject_cause_id")),
         sa.UniqueConstraint("channel", "subject", "revision", name=op.f("uq_deliveries_channel_subject_revision")),
         schema="notifier",
         comment="One row for each thing told, or to be told, on a channel.",
