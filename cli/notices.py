@@ -17,7 +17,7 @@ from services.notifier.store import Due, NotifierStore
 from shared.db.pool import create_pool
 from shared.db.unit_of_work import unit_of_work
 from shared.errors import InvalidInputError
-from shared.events.notices import DeliveryState
+from shared.events.notices import ChannelMode, DeliveryState
 
 SENDER = f"tocsin.{NAME}"
 RETRIED = (DeliveryState.FAILED, DeliveryState.UNKNOWN, DeliveryState.SUPPRESSED, DeliveryState.PENDING)
@@ -83,7 +83,10 @@ def retry(
         bool, typer.Option("--send-again", help="Also what may have arrived: it can be told twice.")
     ] = False,
 ) -> None:
-    """Try deliveries again, now: failed, suppressed and waiting ones."""
+    """Try deliveries again, now, in the mode that their channel has today: failed, suppressed and waiting ones.
+
+    Test traffic stays away from production all the same.
+    """
 
     async def one(due: Due, store: NotifierStore) -> None:
         state = DeliveryState(due.row["state"])
@@ -91,7 +94,7 @@ def retry(
             raise InvalidInputError("ID", due.job.delivery_id, f"a delivery that is not {state}")
         if state is DeliveryState.UNKNOWN and not send_again:
             raise InvalidInputError("ID", due.job.delivery_id, "--send-again beside it, for it may have arrived")
-        await store.put(due, DeliveryState.PENDING, reason="tried again by hand", retry_s=0.0)
+        await store.put(due, DeliveryState.PENDING, reason="tried again by hand", retry_s=0.0, mode=ChannelMode.UNKNOWN)
         store.wake(due.row["channel"])
 
     with told_in_one_line():

@@ -11,6 +11,7 @@ import contextlib
 import random
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import asyncpg
@@ -139,7 +140,16 @@ class Dispatcher:
         return 0.0
 
     async def _prepare_and_send(self, due: Due) -> float:
+        if due.job.mode is ChannelMode.UNKNOWN:
+            # Tried again by hand: as the channel is today.
+            due = replace(due, job=replace(due.job, mode=self._settings.mode))
         job = due.job
+        if job.mode is ChannelMode.OFF:
+            await self._put(due, DeliveryState.SUPPRESSED, reason="the channel is off")
+            return 0.0
+        if job.mode is ChannelMode.PRODUCTION and job.happening.is_test:
+            await self._put(due, DeliveryState.SUPPRESSED, reason="test traffic never goes to production")
+            return 0.0
         try:
             prepared = self._channel.prepare(job)
         except Exception as error:  # noqa: BLE001  (a record that cannot be told must not stop the others)

@@ -206,13 +206,16 @@ class NotifierStore:
         answer: Answer | None = None,
         retry_s: float | None = None,
         tried: bool = False,
+        mode: ChannelMode | None = None,
     ) -> None:
-        """Store what became of a delivery, and announce it unless it is only under way."""
+        """Store what became of a delivery, in the mode of its job unless told otherwise; announce it unless it is only
+        under way.
+        """
         row = await self._work.fetch_row(
             "UPDATE deliveries SET state = $2, reason = $3, request = coalesce($4, request),"
             " answer = coalesce($5, answer), reference = coalesce($6, reference), tns_name = coalesce($7, tns_name),"
-            " next_attempt_at = now() + make_interval(secs => $8), attempts = attempts + $9, changed_at = now()"
-            " WHERE id = $1 RETURNING *",
+            " next_attempt_at = now() + make_interval(secs => $8), attempts = attempts + $9, mode = $10,"
+            " changed_at = now() WHERE id = $1 RETURNING *",
             due.job.delivery_id,
             state,
             reason,
@@ -222,6 +225,7 @@ class NotifierStore:
             None if answer is None else answer.tns_name,
             retry_s,
             int(tried),
+            mode or due.job.mode,
         )
         if row is not None and state is not DeliveryState.SENDING:
             self._announce(row, frb_id=frb_id_of(due.job.happening))

@@ -8,8 +8,10 @@ from typing import Any
 
 import asyncpg
 import pytest
+from typer.testing import CliRunner
 
 from cli.migrate import history
+from cli.notices import app
 from services.notifier import dispatcher
 from services.notifier.channels.channel import Answer, TooManyRequestsError, UncertainError
 from services.notifier.rules import Rule
@@ -297,3 +299,38 @@ async def test_a_burst_whose_state_is_shown_shows_its_coincidences(
     assert sorted(told(shows)) == [(burst, 1, "NEW"), (burst, 2, "UPDATE"), (mma, 1, "NEW")]
     assert shows.received[-1]["related"] == [burst, mma]
     assert told(tells) == [(burst, 1, "NEW"), (mma, 1, "NEW")]
+
+
+@pytest.mark.parametrize(
+    ("superevent", "today", "state"),
+    [
+        ("S261121ab", ChannelMode.PRODUCTION, "CONFIRMED"),
+        ("MS261121ab", ChannelMode.SANDBOX, "CONFIRMED"),
+        ("MS261121ab", ChannelMode.PRODUCTION, "SUPPRESSED"),
+        ("S261121ab", ChannelMode.DRY_RUN, "SUPPRESSED"),
+    ],
+)
+async def test_what_is_tried_again_by_hand_goes_as_the_channel_is_today_and_tests_never_to_production(
+    pool: asyncpg.Pool,
+    database: DatabaseSettings,
+    monkeypatch: pytest.MonkeyPatch,
+    superevent: str,
+    today: ChannelMode,
+    state: str,
+) -> None:
+    before = NotifierUnderTest(pool, database, FakeChannel(), mode=ChannelMode.DRY_RUN)
+    async with before.sending():
+        await before.take(ALERTS, an_alert(superevent_id=superevent))
+        await before.until("SUPPRESSED")
+    monkeypatch.setenv("TOCSIN_DATABASE__URL", database.url.get_secret_value())
+    delivery_id = await pool.fetchval("SELECT id FROM deliveries")
+    result = await asyncio.to_thread(CliRunner().invoke, app, ["retry", str(delivery_id)])
+    assert result.exit_code == 0, result.stderr
+
+    fake = FakeChannel()
+    after = NotifierUnderTest(pool, database, fake, mode=today)
+    async with after.sending():
+        await after.until(state)
+
+    assert len(fake.received) == (state == "CONFIRMED")
+    assert await pool.fetchval("SELECT mode FROM deliveries") == today
