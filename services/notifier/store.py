@@ -208,7 +208,7 @@ class NotifierStore:
         tried: bool = False,
         mode: ChannelMode | None = None,
     ) -> None:
-        """Store what became of a delivery, in its job's mode unless told otherwise; announce all but its being under way."""
+        """Store what became of a delivery, in its job's mode unless told otherwise; announce what is not under way."""
         row = await self._work.fetch_row(
             "UPDATE deliveries SET state = $2, reason = $3, request = coalesce($4, request),"
             " answer = coalesce($5, answer), reference = coalesce($6, reference), tns_name = coalesce($7, tns_name),"
