@@ -83,7 +83,8 @@ class NotifierStore:
             )
 
     async def newest(self, subject: str) -> Happening | None:
-        """Return the newest record of a burst or of a superevent's alerts."""
+        """Return the newest record of a burst or of a superevent's alerts; others who decide about it wait."""
+        await self._lock(subject)
         row = await self._work.fetch_row(
             "SELECT event_id, topic, subject, record FROM happenings"
             " WHERE subject = $1 AND topic IN ('frb.events', 'gw.alerts') ORDER BY ordinal DESC LIMIT 1",
@@ -96,7 +97,7 @@ class NotifierStore:
 
         Others who decide about the same subject wait.
         """
-        await self._work.fetch("SELECT pg_advisory_xact_lock(hashtextextended($1, 2))", subject)
+        await self._lock(subject)
         rows = await self._work.fetch(
             "SELECT id, channel, revision, action, state, attempts, mode FROM deliveries WHERE subject = $1"
             " ORDER BY id",
@@ -115,6 +116,9 @@ class NotifierStore:
                 )
             )
         return found
+
+    async def _lock(self, subject: str) -> None:
+        await self._work.fetch("SELECT pg_advisory_xact_lock(hashtextextended($1, 2))", subject)
 
     async def add(
         self,

@@ -14,10 +14,12 @@ from cli.migrate import history
 from cli.notices import app
 from services.notifier import dispatcher
 from services.notifier.channels.channel import Answer, TooManyRequestsError, UncertainError
+from services.notifier.happenings import read_happening
 from services.notifier.rules import Rule
 from services.notifier.settings import NAME
 from shared.db import migrations
 from shared.db.pool import create_pool
+from shared.db.unit_of_work import unit_of_work
 from shared.errors import PermanentError, TransientError
 from shared.events.frb import FrbStatus
 from shared.events.gw import AlertType
@@ -299,6 +301,39 @@ async def test_a_burst_whose_state_is_shown_shows_its_coincidences(
     assert sorted(told(shows)) == [(burst, 1, "NEW"), (burst, 2, "UPDATE"), (mma, 1, "NEW")]
     assert shows.received[-1]["related"] == [burst, mma]
     assert told(tells) == [(burst, 1, "NEW"), (mma, 1, "NEW")]
+
+
+async def test_a_coincidence_that_comes_while_its_burst_is_withdrawn_does_not_bring_the_burst_back(
+    pool: asyncpg.Pool, database: DatabaseSettings
+) -> None:
+    shows = FakeChannel("fake", replaces=True)
+    notifier = NotifierUnderTest(pool, database, shows)
+    pair = Coincidence.model_validate_json(EXAMPLE.read_text("utf-8"))
+    number = pair.burst.frb_id
+    withdrawn = read_happening(BURSTS, a_burst_record(frb_id=number, revision=2, status=FrbStatus.WITHDRAWN))
+    assert withdrawn is not None
+
+    async with notifier.sending():
+        await notifier.take(BURSTS, a_burst_record(frb_id=number))
+        await notifier.until("CONFIRMED")
+        async with unit_of_work(pool) as work:
+            await notifier.handler.on_happening(withdrawn, work)
+            await work.flush()
+            coming = asyncio.create_task(notifier.take("mma.coincidences", pair))
+            # It waits for the burst's lock, which this transaction has.
+            await soon_waits(pool)
+        await coming
+        await notifier.until("CONFIRMED", "CONFIRMED", "CONFIRMED")
+
+    of_burst = [action for subject, _, action in told(shows) if subject == f"frb/{number}"]
+    assert of_burst == ["NEW", "RETRACTION"]
+
+
+async def soon_waits(pool: asyncpg.Pool) -> None:
+    """Return when somebody waits for a lock of a subject."""
+    async with asyncio.timeout(20):
+        while not await pool.fetchval("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"):
+            await asyncio.sleep(0.02)
 
 
 @pytest.mark.parametrize(
