@@ -358,9 +358,9 @@ class TnsChannel:
                 follow_redirects=False,
             )
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol) as error:
-            raise TransientError(f"the TNS is not reached: {error or type(error).__name__}") from error
+            raise TransientError(f"the TNS is not reached: {str(error) or type(error).__name__}") from error
         except httpx.HTTPError as error:
-            raise UncertainError(f"the TNS gave no answer: {error or type(error).__name__}") from error
+            raise UncertainError(f"the TNS gave no answer: {str(error) or type(error).__name__}") from error
         return _data(response, now_s=self._now())
 
 

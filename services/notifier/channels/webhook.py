@@ -102,9 +102,9 @@ class WebhookChannel:
             async with request as response:
                 text = await _beginning(response)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol) as error:
-            raise TransientError(f"not reached: {error or type(error).__name__}") from error
+            raise TransientError(f"not reached: {str(error) or type(error).__name__}") from error
         except httpx.HTTPError as error:
-            raise UncertainError(f"no answer: {error or type(error).__name__}") from error
+            raise UncertainError(f"no answer: {str(error) or type(error).__name__}") from error
         _require_success(response, text, now=datetime.fromtimestamp(self._now(), UTC))
         return Answer(message_id, {"status": response.status_code, "text": text}, is_confirmed=True)
 
