@@ -45,7 +45,7 @@ class NotifierHandler:
         store = NotifierStore(work, sender=self._sender)
         store.add_happening(happening)
         await self._decide(happening, store, cause=happening, channels=self._channels, rules=self._rules)
-        showing = {name: channel for name, channel in self._channels.items() if channel.replaces}
+        showing = {name: channel for name, channel in self._channels.items() if channel.gathers}
         for subject in happening.parents:
             parent = await store.newest(subject)
             if parent is not None and not parent.is_over:

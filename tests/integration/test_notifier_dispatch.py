@@ -286,7 +286,7 @@ async def test_what_was_told_is_corrected_whatever_the_rule_says(
 async def test_a_burst_whose_state_is_shown_shows_its_coincidences(
     pool: asyncpg.Pool, database: DatabaseSettings
 ) -> None:
-    shows, tells = FakeChannel("fake", replaces=True), FakeChannel("tells")
+    shows, tells = FakeChannel("fake", replaces=True, gathers=True), FakeChannel("tells")
     notifier = NotifierUnderTest(pool, database, shows, tells)
     pair = Coincidence.model_validate_json(EXAMPLE.read_text("utf-8"))
 
@@ -306,7 +306,7 @@ async def test_a_burst_whose_state_is_shown_shows_its_coincidences(
 async def test_a_coincidence_that_comes_while_its_burst_is_withdrawn_does_not_bring_the_burst_back(
     pool: asyncpg.Pool, database: DatabaseSettings
 ) -> None:
-    shows = FakeChannel("fake", replaces=True)
+    shows = FakeChannel("fake", replaces=True, gathers=True)
     notifier = NotifierUnderTest(pool, database, shows)
     pair = Coincidence.model_validate_json(EXAMPLE.read_text("utf-8"))
     number = pair.burst.frb_id

@@ -41,6 +41,7 @@ class FakeChannel:
     name: str = "fake"
     kind: str = "webhook"
     replaces: bool = False
+    gathers: bool = False
     does: list[Answer | Exception] = field(default_factory=list)
     confirms: list[Answer | Exception] = field(default_factory=list)
     checks: list[Answer | Exception | None] = field(default_factory=list)

@@ -114,11 +114,14 @@ class Channel(Protocol):
     ----------
     replaces
         Telling a subject's newest state makes every older one, not yet told, needless.
+    gathers
+        What is shown of a burst or of a wave has its coincidences in it, and changes with them.
     """
 
     name: str
     kind: str
     replaces: bool
+    gathers: bool
 
     def wants(self, happening: Happening, *, told_before: bool) -> bool:
         """Whether a happening changes anything that this channel tells; `told_before`: of the same subject."""

@@ -99,6 +99,7 @@ class EmailChannel:
 
     kind = "email"
     replaces = True
+    gathers = False
 
     def __init__(self, settings: EmailSettings, *, site_url: str, observatory: str) -> None:
         self.name = settings.name

@@ -187,6 +187,7 @@ class GcnChannel:
 
     kind = "gcn"
     replaces = False
+    gathers = False
 
     def __init__(
         self, settings: GcnSettings, *, own: Broker, gcn: Broker | None, blobs: BlobStore, observatory: str

@@ -86,6 +86,7 @@ class SlackChannel:
 
     kind = "slack"
     replaces = True
+    gathers = True
 
     def __init__(self, settings: SlackSettings, *, http: httpx.AsyncClient, blobs: BlobStore, site_url: str) -> None:
         self.name = settings.name

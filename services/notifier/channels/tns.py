@@ -133,6 +133,7 @@ class TnsChannel:
 
     kind = "tns"
     replaces = False
+    gathers = False
 
     def __init__(
         self,

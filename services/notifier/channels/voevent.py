@@ -97,6 +97,7 @@ class VoeventChannel:
     kind = "voevent"
     replaces = True
     # A packet says all that is known.
+    gathers = False
 
     def __init__(self, settings: VoeventSettings, *, site_url: str, observatory: str) -> None:
         self.name = settings.name

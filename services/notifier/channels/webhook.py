@@ -69,6 +69,7 @@ class WebhookChannel:
 
     kind = "webhook"
     replaces = False
+    gathers = False
 
     def __init__(
         self, settings: WebhookSettings, *, http: httpx.AsyncClient, site_url: str, now: Callable[[], float] = time.time
