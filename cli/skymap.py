@@ -8,9 +8,9 @@ import typer
 
 from cli.errors import BAD_INPUT
 from services.gw_listener.alerts import UpstreamAlert, read_alert
-from services.skymap_parser import domain, picture
+from services.skymap_parser import domain
 from shared.errors import InvalidInputError
-from shared.sky import region
+from shared.sky import picture, region
 from shared.sky.skymap import ALERT_MAX_MAP_BYTES, ALERT_SUM_TOLERANCE, MAX_MAP_BYTES, SkyMap, read_skymap
 
 MAX_FILE_BYTES = MAX_MAP_BYTES

@@ -10,11 +10,11 @@ from functools import cache
 import numpy as np
 
 from services.skymap_parser import domain
-from services.skymap_parser.picture import draw
 from shared.blobs.store import BlobStore, open_store
 from shared.events.blob import BlobRef
 from shared.events.gw import Skymap
 from shared.settings import BlobSettings
+from shared.sky.picture import draw
 from shared.sky.region import credible_levels
 from shared.sky.skymap import read_skymap
 

@@ -1,6 +1,5 @@
-"""One call gives a map's whole product, fit for another process; the picture is a picture."""
+"""One call gives a map's whole product, fit for another process."""
 
-import io
 import json
 import pickle
 from pathlib import Path
@@ -8,15 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import typer
-from matplotlib.image import imread
 from typer.testing import CliRunner
 
 from cli.skymap import skymap
-from services.skymap_parser import domain, picture
+from services.skymap_parser import domain
 from shared.events.gw import Skymap
 from shared.sky.skymap import InvalidSkyMapError, read_skymap
 from tests.support.data import SAMPLES
-from tests.support.skymaps import a_multiorder_map, an_explicit_map
+from tests.support.skymaps import a_multiorder_map
 
 APP = typer.Typer()
 APP.command()(skymap)
@@ -56,32 +54,6 @@ def test_a_bad_map_says_the_same_from_another_process() -> None:
         domain.parse(b"nonsense")
 
     assert str(pickle.loads(pickle.dumps(raised.value))) == str(raised.value)
-
-
-@pytest.mark.parametrize("data", [GW170817.read_bytes(), a_multiorder_map(), an_explicit_map(np.array([7]))])
-def test_the_picture_is_a_png_of_some_size_and_the_same_each_time(data: bytes) -> None:
-    sky_map = read_skymap(data)
-    png = picture.draw(sky_map, title="A sky")
-    image = imread(io.BytesIO(png))
-
-    assert image.shape[0] > 600
-    assert image.shape[1] > 1000
-    assert image[..., :3].std() > 0.1
-    assert picture.draw(sky_map, title="A sky") == png
-
-
-def test_projections_undo_each_other() -> None:
-    rng = np.random.default_rng(2)
-    ra, dec = rng.uniform(1, 359, 500), rng.uniform(-89, 89, 500)
-
-    for to, back in (
-        (picture._to_mollweide, picture._from_mollweide),
-        (lambda *at: picture._to_tangent_plane(*at, (40.0, -30.0))[:2],
-         lambda *at: picture._from_tangent_plane(*at, (40.0, -30.0))),
-    ):  # fmt: skip
-        again = back(*to(ra, dec))
-        np.testing.assert_allclose(again[0], ra, atol=1e-6)
-        np.testing.assert_allclose(again[1], dec, atol=1e-6)
 
 
 def test_the_command_prints_the_user_guides_figures_as_json() -> None:

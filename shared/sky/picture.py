@@ -43,9 +43,11 @@ def draw(skymap: SkyMap, *, title: str = "") -> bytes:
     peak = region.most_probable_position_deg(skymap)
     figure = Figure(figsize=FIGURE_INCHES, dpi=DOTS_PER_INCH, facecolor="white")
     FigureCanvasAgg(figure)
-    figure.text(0.03, 0.945, title or skymap.object_name or "Sky map", size=15, weight="bold", color=INK, va="center")
+    # Names from outside are no formulae.
+    plain: dict[str, Any] = {"color": INK, "va": "center", "parse_math": False}
+    figure.text(0.03, 0.945, title or skymap.object_name or "Sky map", size=15, weight="bold", **plain)
     for line, text in enumerate(_caption(skymap, regions, peak)):
-        figure.text(0.03, 0.125 - 0.042 * line, text, size=9.5, color=INK, va="center")
+        figure.text(0.03, 0.125 - 0.042 * line, text, size=9.5, **plain)
     if regions[-1].area_deg2 < CLOSE_UP_BELOW_DEG2:
         _draw_sky(figure.add_axes((0.02, 0.17, 0.655, 0.73)), skymap, peak)
         _draw_close_up(figure.add_axes((0.70, 0.235, 0.275, 0.60)), skymap, regions[-1], peak)
