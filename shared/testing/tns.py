@@ -322,7 +322,7 @@ async def standing_tns(stand_in: TnsStandIn | None = None, *, port: int = 0) -> 
     tns = stand_in or TnsStandIn()
     with socket.create_server(("127.0.0.1", port)) as listening:
         tns.url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        server = _Server(uvicorn.Config(tns.app(), log_level="warning", lifespan="off"))
+        server = _Server(uvicorn.Config(tns.app(), log_config=None, lifespan="off"))
         serving = asyncio.create_task(server.serve(sockets=[listening]))
         try:
             yield tns
