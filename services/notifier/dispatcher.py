@@ -86,10 +86,12 @@ class Dispatcher:
     async def _while_connected(self, connection: asyncpg.Connection) -> None:
         with translated_errors():
             await connection.add_listener(WAKE, self._notified)
+        # No notification comes over a lost connection, so its end is one.
+        connection.add_termination_listener(lambda _: self._wake.set())
         while not await self._become_the_only_one(connection):  # noqa: ASYNC110  (another process's lock)
             await asyncio.sleep(OUTAGE_S)
         await self._settle()
-        while True:
+        while not connection.is_closed():
             self._wake.clear()
             wait_s = await self._send_next()
             if wait_s > 0:

@@ -86,6 +86,19 @@ async def test_an_outage_delays_nobody_else_and_loses_nothing(pool: asyncpg.Pool
     assert max(await pool.fetchval("SELECT array_agg(attempts) FROM deliveries WHERE channel = 'fake'")) > 1
 
 
+async def test_an_idle_sender_notices_that_its_connection_is_gone(
+    pool: asyncpg.Pool, database: DatabaseSettings
+) -> None:
+    notifier = NotifierUnderTest(pool, database, FakeChannel())
+
+    async with notifier.sending():
+        await notifier.take(BURSTS, a_burst_record())
+        await notifier.until("CONFIRMED")
+        await pool.execute("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
+        await notifier.take(BURSTS, a_burst_record(frb_id=8))
+        await notifier.until("CONFIRMED", "CONFIRMED", deadline_s=dispatcher.IDLE_S / 3)
+
+
 async def test_one_that_is_never_taken_lets_the_others_through(pool: asyncpg.Pool, database: DatabaseSettings) -> None:
     fake = FakeChannel(refuses="frb/1")
     notifier = NotifierUnderTest(pool, database, fake)
