@@ -22,6 +22,7 @@ from shared.testing.connections import serving
 
 SECRET = "whsec_" + base64.b64encode(b"a secret for trials, not for use").decode()
 TOLERANCE_S = 300.0
+SLOW_S = 0.2
 _HEADER_LINES = 100
 
 
@@ -37,6 +38,7 @@ class Fault(StrEnum):
     ACCEPTED_BUT_504 = "accepted but 504"
     SILENT = "silent"
     GARBAGE = "garbage"
+    SLOW = "slow"
 
 
 # Status, reason and headers; what the others do is in `WebhookReceiver.serve`.
@@ -48,7 +50,7 @@ _ANSWERS = {
     Fault.MOVED: ("307 Temporary Redirect", "Location: http://127.0.0.1:1/elsewhere\r\n"),
     Fault.ACCEPTED_BUT_504: ("504 Gateway Timeout", ""),
 }
-_TAKEN = (Fault.LOST_ANSWER, Fault.ACCEPTED_BUT_504)
+_TAKEN = (Fault.LOST_ANSWER, Fault.ACCEPTED_BUT_504, Fault.SLOW)
 
 
 @dataclass(frozen=True)
@@ -103,11 +105,13 @@ class WebhookReceiver:
                     continue
             if fault is Fault.LOST_ANSWER:
                 break
+            if fault is Fault.SLOW:
+                await asyncio.sleep(SLOW_S)
             if fault is Fault.GARBAGE:
                 writer.write(b"\x00\xff not HTTP at all\r\n\r\n")
                 await writer.drain()
                 break
-            status, extra = ("204 No Content", "") if fault is None else _ANSWERS[fault]
+            status, extra = ("204 No Content", "") if fault in (None, Fault.SLOW) else _ANSWERS[fault]
             writer.write(_response(status, extra=extra))
             await writer.drain()
 

@@ -16,6 +16,8 @@ from typing import Any
 
 def points() -> dict[str, Callable[[Callable[[], None]], None]]:
     """How to have a function called at each point, by the point's name."""
+    from services.notifier.dispatcher import Dispatcher
+    from services.notifier.handlers import NotifierHandler
     from shared.db.unit_of_work import UnitOfWork
     from shared.kafka.consumer import ConsumerLoop, _Batch
     from shared.kafka.producer import EventProducer
@@ -32,6 +34,10 @@ def points() -> dict[str, Callable[[Callable[[], None]], None]]:
         # Partitions come, or go to another member of the group.
         "on_assign": functools.partial(_before, ConsumerLoop, "_on_assign"),
         "on_revoke": functools.partial(_before, ConsumerLoop, "_on_revoke"),
+        # A notice is decided, not committed; is SENDING, and has not left; has left and was answered.
+        "decided": functools.partial(_after, NotifierHandler, "on_happening"),
+        "before_request": functools.partial(_before, Dispatcher, "_send"),
+        "answered": functools.partial(_before, Dispatcher, "_answered"),
     }
 
 

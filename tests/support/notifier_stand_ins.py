@@ -12,12 +12,16 @@ from typing import Any
 
 import yaml
 
+from shared.events.frb import FrbEvent
+from shared.kafka.message import wire_headers
+from shared.outbox.event import outgoing
 from shared.testing import slack, smtp, tns, vtp, webhook
 from shared.testing.slack import SlackWorkspace
 from shared.testing.smtp import SmtpServer
 from shared.testing.tns import TnsStandIn
 from shared.testing.vtp import ReceivingBroker
 from shared.testing.webhook import WebhookReceiver
+from tests.support.runtime import send
 
 DEADLINE_S = 20.0
 INSTITUTE = "observatory.example"
@@ -91,6 +95,12 @@ def write_settings(path: Path, channels: list[dict[str, Any]], **notifier: Any) 
     section = {"channels": channels, "rules": [{"channel": each["name"]} for each in channels], **notifier}
     path.write_text(yaml.safe_dump({"notifier": section}), "utf-8")
     return str(path)
+
+
+def publish(address: str, topic: str, *records: FrbEvent) -> None:
+    """Put records on a topic, as the service that owns it does."""
+    events = [outgoing(topic, record, is_test=record.is_test, sender="test") for record in records]
+    send(address, topic, *((event.key.encode(), event.value, wire_headers(event.headers)) for event in events))
 
 
 @contextmanager
