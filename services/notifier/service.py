@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import httpx
+import structlog
 
+from services.notifier import pictures
 from services.notifier.api import router
 from services.notifier.channels.channel import Channel
 from services.notifier.channels.email import EmailSettings, open_email
@@ -18,10 +20,14 @@ from services.notifier.handlers import NotifierHandler
 from services.notifier.happenings import TOPICS
 from services.notifier.heartbeat import Heart
 from services.notifier.settings import NAME, ChannelSettings, NotifierSettings
+from shared.compute import WorkerDiedError
+from shared.events.blob import BlobRef
 from shared.events.notices import ChannelMode
 from shared.inbox.subscription import Subscription
 from shared.runner import Runtime, Service, ServiceDefinition
 from shared.schema.topics import dead_letter_topic
+
+log = structlog.get_logger(__name__)
 
 
 def define(settings: NotifierSettings) -> ServiceDefinition:
@@ -31,9 +37,20 @@ def define(settings: NotifierSettings) -> ServiceDefinition:
 
 def _build(settings: NotifierSettings, runtime: Runtime) -> Service:
     section = settings.notifier
+
+    async def draw(skymap: BlobRef, title: str) -> bytes:
+        return await runtime.background.run(pictures.draw_map, settings.blobs, skymap, title)
+
+    async def warm_up() -> None:
+        try:
+            await runtime.background.run(pictures.warm_up)
+        except WorkerDiedError as error:
+            log.warning("pictures.not_ready", reason=str(error))
+
     tools = Tools(
         http=httpx.AsyncClient(follow_redirects=False),
         blobs=runtime.blobs,
+        draw=draw,
         site_url=section.site_url.rstrip("/"),
         kafka=settings.kafka,
         observatory=section.observatory,
@@ -67,6 +84,7 @@ def _build(settings: NotifierSettings, runtime: Runtime) -> Service:
             *(dispatcher.run for dispatcher in dispatchers),
             *(channel.run for channel in channels.values()),
             Heart(runtime.pool, service=NAME, interval_s=section.heartbeat_s).run,
+            *([warm_up] if any(isinstance(each, SlackSettings) and each.draws for each in section.channels) else []),
         ],
         routers=[router(runtime.pool)],
     )

@@ -56,6 +56,8 @@ def draw(skymap: SkyMap, *, title: str = "") -> bytes:
     _draw_legend(figure)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
+    # Its parts hold each other: without this a worker keeps a dozen pictures until the collector comes.
+    figure.clear()
     return buffer.getvalue()
 
 
@@ -85,7 +87,7 @@ def _draw_legend(figure: Figure) -> None:
     lines.append(Line2D([], [], color=MARK, marker="+", markersize=9, markeredgewidth=1.8, linestyle="none"))
     names = [*(f"{name} region" for name, _ in LEVEL_STYLES), "most probable"]
     figure.legend(
-        lines, names, loc="center right", bbox_to_anchor=(0.985, 0.945), ncols=3, fontsize=8.5,
+        lines, names, loc="center right", bbox_to_anchor=(0.985, 0.083), ncols=3, fontsize=8.5,
         framealpha=1, facecolor="#3b2a56", edgecolor="none", labelcolor="white", handlelength=1.6, columnspacing=1.4,
     )  # fmt: skip
 

@@ -1,29 +1,34 @@
 """Slack through a workspace that keeps Slack's rules, and that is not always well."""
 
 import asyncio
+import io
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 import httpx
 import pytest
+from matplotlib.image import imread
 
 from cli.migrate import history
-from services.notifier import dispatcher
+from services.notifier import dispatcher, pictures
 from services.notifier.channels.channel import Answer, Earlier, Prepared, TooManyRequestsError, UncertainError
 from services.notifier.channels.slack import SlackChannel, SlackSettings
 from services.notifier.settings import NAME
 from shared.blobs.store import FolderBlobs
+from shared.compute import ComputePool, WorkerDiedError
 from shared.db import migrations
 from shared.db.pool import create_pool
 from shared.errors import PermanentError, TransientError
+from shared.events.blob import BlobRef
 from shared.events.frb import FrbChange, FrbEvent, FrbImage, FrbVotes
 from shared.events.notices import ChannelMode, DeliveryAction
-from shared.settings import DatabaseSettings
+from shared.settings import BlobSettings, DatabaseSettings
 from shared.testing.slack import CHANNEL, SANDBOX, TOKEN, Fault, SlackWorkspace, standing_slack
+from tests.support.data import SAMPLES
 from tests.support.jobs import a_job, an_example
 from tests.support.notifier import NotifierUnderTest
 
@@ -53,7 +58,17 @@ def bot(slack: SlackWorkspace, http: httpx.AsyncClient, blobs: FolderBlobs) -> S
     return a_channel(slack, http, blobs)
 
 
-def a_channel(slack: SlackWorkspace, http: httpx.AsyncClient, blobs: FolderBlobs, **changes: Any) -> SlackChannel:
+async def a_drawing(skymap: BlobRef, title: str) -> bytes:
+    return f"{title}, drawn of {skymap.sha256}".encode()
+
+
+def a_channel(
+    slack: SlackWorkspace,
+    http: httpx.AsyncClient,
+    blobs: FolderBlobs,
+    draw: Callable[[BlobRef, str], Awaitable[bytes]] = a_drawing,
+    **changes: Any,
+) -> SlackChannel:
     values = {
         "name": "slack",
         "api_url": slack.api_url,
@@ -65,7 +80,7 @@ def a_channel(slack: SlackWorkspace, http: httpx.AsyncClient, blobs: FolderBlobs
         "timeout_s": 1.0,
     }
     settings = SlackSettings.model_validate(values | changes)
-    return SlackChannel(settings, http=http, blobs=blobs, site_url="https://tocsin.example")
+    return SlackChannel(settings, http=http, blobs=blobs, draw=draw, site_url="https://tocsin.example")
 
 
 def pictured(blobs: FolderBlobs, **changes: Any) -> FrbEvent:
@@ -134,6 +149,105 @@ async def test_news_without_pictures_is_news_and_the_next_change_brings_them(
     burst = pictured(blobs, tns_name="FRB 20171117B")
     await bot.send(prepared(bot, burst, answer), mode=PRODUCTION)
     assert len(images(slack.posted()[0])) == 3
+
+
+async def test_an_alert_shows_its_map_as_soon_as_it_is_read_and_uploads_it_once(
+    slack: SlackWorkspace, bot: SlackChannel
+) -> None:
+    alert, skymap = an_example("gw_alert/real-initial"), an_example("gw_skymap/real-initial")
+    skymap = skymap.model_copy(update={"alert_event_id": alert.event_id, "superevent_id": alert.superevent_id})
+    first = await bot.send(prepared(bot, alert, related=[alert]), mode=PRODUCTION)
+    assert not images(slack.posted()[0])
+    assert not slack.files
+
+    second = await bot.send(prepared(bot, skymap, first, related=[alert, skymap]), mode=PRODUCTION)
+    (message,) = slack.posted()
+    (image,) = images(message)
+    title = f"Sky map of {alert.superevent_id}"
+    assert slack.files[image["slack_file"]["id"]] == await a_drawing(skymap.skymap.canonical, title)
+    assert "Area" in slack.replies()[-1]["text"]
+
+    pair = an_example("coincidence/initial")
+    await bot.send(prepared(bot, skymap, second, related=[alert, skymap, pair]), mode=PRODUCTION)
+    assert images(slack.posted()[0]) == [image]
+    assert len(slack.files) == 1
+    assert not slack.problems
+
+
+async def test_a_coincidence_shows_its_combined_map_until_it_is_taken_back(
+    slack: SlackWorkspace, bot: SlackChannel
+) -> None:
+    pair = an_example("coincidence/initial")
+    first = await bot.send(prepared(bot, pair), mode=PRODUCTION)
+    (image,) = images(slack.posted()[0])
+    drawn = await a_drawing(pair.scores.combined_skymap, image["alt_text"])
+    assert slack.files[image["slack_file"]["id"]] == drawn
+
+    await bot.send(prepared(bot, "coincidence/retraction", first), mode=PRODUCTION)
+    (message,) = slack.posted()
+    assert "RETRACTED" in message["text"]
+    assert not images(message)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [PermanentError("no map"), WorkerDiedError("too large"), ValueError("a bug"), MemoryError(), TimeoutError()],
+    ids=repr,
+)
+async def test_a_map_that_cannot_be_drawn_holds_back_nothing_and_is_tried_again(
+    slack: SlackWorkspace, http: httpx.AsyncClient, blobs: FolderBlobs, error: Exception
+) -> None:
+    errors = [error]
+
+    async def draw(skymap: BlobRef, title: str) -> bytes:
+        if errors:
+            raise errors.pop()
+        return await a_drawing(skymap, title)
+
+    bot = a_channel(slack, http, blobs, draw)
+    first = await bot.send(prepared(bot, "coincidence/initial"), mode=PRODUCTION)
+    assert first.is_confirmed
+    assert not images(slack.posted()[0])
+
+    await bot.send(prepared(bot, "coincidence/update", first), mode=PRODUCTION)
+    (message,) = slack.posted()
+    assert len(images(message)) == 1
+
+
+async def test_a_map_that_takes_too_long_is_not_waited_for(
+    slack: SlackWorkspace, http: httpx.AsyncClient, blobs: FolderBlobs
+) -> None:
+    async def draw(skymap: BlobRef, title: str) -> bytes:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    bot = a_channel(slack, http, blobs, draw)
+    answer = await asyncio.wait_for(bot.send(prepared(bot, "coincidence/initial"), mode=PRODUCTION), 10)
+    assert answer.is_confirmed
+    assert len(slack.posted()) == 1
+
+
+async def test_a_worker_draws_a_map_of_the_blob_store(
+    slack: SlackWorkspace, http: httpx.AsyncClient, tmp_path: Path
+) -> None:
+    blobs = FolderBlobs(tmp_path, max_bytes=10**8)
+    settings = BlobSettings(url=str(tmp_path))
+    kept = blobs.put((SAMPLES / "skymaps" / "GW170817_skymap.fits").read_bytes(), "application/fits")
+    pair = an_example("coincidence/initial")
+    pair = pair.model_copy(update={"scores": pair.scores.model_copy(update={"combined_skymap": kept})})
+    pool = ComputePool(workers=1, preload=())
+    try:
+        await pool.run(pictures.warm_up)
+
+        async def draw(skymap: BlobRef, title: str) -> bytes:
+            return await pool.run(pictures.draw_map, settings, skymap, title)
+
+        bot = a_channel(slack, http, blobs, draw, timeout_s=60.0)
+        await bot.send(prepared(bot, pair), mode=PRODUCTION)
+    finally:
+        pool.close()
+    (image,) = images(slack.posted()[0])
+    assert imread(io.BytesIO(slack.files[image["slack_file"]["id"]])).shape[:2] == (702, 1248)
 
 
 async def test_a_change_updates_in_place_and_tells_the_thread(

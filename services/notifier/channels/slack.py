@@ -10,7 +10,7 @@ files.getUploadURLExternal, files.completeUploadExternal, and of incoming webhoo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Literal, Self
 
 import httpx
@@ -67,6 +67,11 @@ class SlackSettings(CommonSettings):
         " uploads them, and a webhook shows none.",
     )
 
+    @property
+    def draws(self) -> bool:
+        """Whether pictures of sky maps are shown."""
+        return self.bot_token is not None and self.mode in (ChannelMode.SANDBOX, ChannelMode.PRODUCTION)
+
     @model_validator(mode="after")
     def _is_complete(self) -> Self:
         if self.mode in (ChannelMode.SANDBOX, ChannelMode.PRODUCTION):
@@ -88,11 +93,20 @@ class SlackChannel:
     replaces = True
     gathers = True
 
-    def __init__(self, settings: SlackSettings, *, http: httpx.AsyncClient, blobs: BlobStore, site_url: str) -> None:
+    def __init__(
+        self,
+        settings: SlackSettings,
+        *,
+        http: httpx.AsyncClient,
+        blobs: BlobStore,
+        draw: Callable[[BlobRef, str], Awaitable[bytes]],
+        site_url: str,
+    ) -> None:
         self.name = settings.name
         self._settings = settings
         self._http = http
         self._blobs = blobs
+        self._draw = draw
         self._site_url = site_url
 
     def wants(self, happening: Happening, *, told_before: bool) -> bool:
@@ -137,7 +151,13 @@ class SlackChannel:
             "files": _files(job.earlier),  # of the workspace, wherever they were shown
         }
         if self._settings.public_images_url is None:
-            request["uploads"] = {each.block_id: each.blob.model_dump() for each in message.pictures}
+            kept = [each for each in message.pictures if each.path is not None]
+            request["uploads"] = {each.block_id: each.blob.model_dump() for each in kept}
+        request["drawings"] = {
+            each.block_id: {"skymap": each.blob.model_dump(), "title": each.title}
+            for each in message.pictures
+            if each.path is None
+        }
         if ts:
             over = job.action is DeliveryAction.RETRACTION
             # Who read the message long ago must hear that it holds no more.
@@ -262,18 +282,28 @@ class SlackChannel:
 
         The news is out by then: a picture that cannot be shown is logged, and tried again with the next change.
         """
-        missing = {block: blob for block, blob in request.get("uploads", {}).items() if block not in files}
+        uploads, drawings = request.get("uploads", {}), request.get("drawings", {})
+        missing = [block for block in (*uploads, *drawings) if block not in files]
         if not missing:
             return
         try:
             async with asyncio.timeout(self._settings.timeout_s / 2):
-                for block, blob in missing.items():
-                    files[block] = await self._upload(block, BlobRef.model_validate(blob))
+                for block in missing:
+                    if block in drawings:
+                        skymap = BlobRef.model_validate(drawings[block]["skymap"])
+                        data, media_type = await self._draw(skymap, drawings[block]["title"]), "image/png"
+                    else:
+                        blob = BlobRef.model_validate(uploads[block])
+                        data, media_type = await asyncio.to_thread(self._blobs.get, blob), blob.media_type
+                    files[block] = await self._upload(block, data, media_type)
                 await self._show(_with_files(request["message"], files), channel, ts)
-        except (TocsinError, TimeoutError) as error:
+        except Exception as error:
+            # Whatever a map does to who draws it, the news was told.
             for block in missing:
                 files.pop(block, None)
-            log.warning("slack.images.missing", channel=self.name, reason=str(error) or "it took too long")
+            bug = not isinstance(error, TocsinError | TimeoutError)
+            reason = str(error) or ("it took too long" if isinstance(error, TimeoutError) else repr(error))
+            log.warning("slack.images.missing", channel=self.name, reason=reason, exc_info=bug)
 
     async def _show(self, message: Mapping[str, Any], channel: str, ts: str) -> None:
         for left in reversed(range(FILE_TRIES)):
@@ -286,10 +316,9 @@ class SlackChannel:
             else:
                 return
 
-    async def _upload(self, block_id: str, blob: BlobRef) -> str:
+    async def _upload(self, block_id: str, data: bytes, media_type: str) -> str:
         """Upload a picture, shown nowhere yet; return the id of the file."""
-        data = await asyncio.to_thread(self._blobs.get, blob)
-        name = f"{block_id.partition('-')[0]}.{blob.media_type.rpartition('/')[2]}"
+        name = f"{block_id.partition('-')[0]}.{media_type.rpartition('/')[2]}"
         place = await self._call("files.getUploadURLExternal", {"filename": name, "length": len(data)}, as_form=True)
         response = await self._request("POST", str(place.get("upload_url")), content=data)
         if response.status_code != httpx.codes.OK:
@@ -372,7 +401,7 @@ class _RefusedError(PermanentError):
 
 def open_slack(settings: SlackSettings, tools: Tools) -> SlackChannel:
     """Return the channel."""
-    return SlackChannel(settings, http=tools.http, blobs=tools.blobs, site_url=tools.site_url)
+    return SlackChannel(settings, http=tools.http, blobs=tools.blobs, draw=tools.draw, site_url=tools.site_url)
 
 
 def _answer(request: Mapping[str, Any], mode: ChannelMode, channel: str, ts: str, files: Mapping[str, str]) -> Answer:

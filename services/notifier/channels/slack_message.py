@@ -50,13 +50,21 @@ _HALF_AN_ENTITY = re.compile(r"&[a-z]{0,3}\Z")
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture of a message; `path` is where it is below the address that serves pictures."""
+    """A picture of a message.
+
+    Attributes
+    ----------
+    blob
+        The picture, or the sky map that it is drawn of.
+    path
+        Where it is below the address that serves pictures; None: it is at none, but drawn.
+    """
 
     block_id: str
     title: str
     alt_text: str
     blob: BlobRef
-    path: str
+    path: str | None
 
 
 @dataclass(frozen=True)
@@ -87,7 +95,8 @@ class Message:
     @property
     def told(self) -> dict[str, str]:
         """What a later message compares itself with."""
-        names = ", ".join(picture.alt_text for picture in self.pictures)
+        # What a drawn one shows is told by figures.
+        names = ", ".join(picture.alt_text for picture in self.pictures if picture.path is not None)
         return {**self.facts, **({"Pictures": names} if names else {})}
 
 
@@ -227,6 +236,7 @@ def _alert(
         facts=_known(facts),
         detail="Its sky map was read" if mapped else f"Alert of stage {alert.alert_type.lower()}",
         is_test=alert.is_test,
+        pictures=() if figures is None else (_sky(figures.canonical, alert.superevent_id, is_test=alert.is_test),),
         links=(("Everything about it", url), *([("GraceDB", gracedb)] if gracedb.startswith("https://") else [])),
     )
 
@@ -258,6 +268,9 @@ def _coincidence(record: Coincidence, url: str) -> Message:
         "DM": quantity(burst.dm_pc_cm3, "pc cm⁻³", burst.dm_err_pc_cm3),
         "Excess DM": quantity(burst.dm_excess_pc_cm3, "pc cm⁻³"),
     }
+    combined = None if scores is None else scores.combined_skymap
+    # By the burst's lasting name: the map that is shown already keeps its title.
+    pair = f"{wave.superevent_id} and {burst.internal_name} combined"
     title = "GW-FRB Coincidence" if not over else "RETRACTED: GW-FRB Coincidence"
     return Message(
         header=f"{title} {wave.superevent_id} and {_name(record)}",
@@ -265,8 +278,14 @@ def _coincidence(record: Coincidence, url: str) -> Message:
         detail=f"{record.coincidence_type.capitalize()}, revision {record.revision}",
         is_test=record.is_test,
         prose=(record.reason,),
+        pictures=() if combined is None else (_sky(combined, pair, is_test=record.is_test),),
         links=(("Everything about it", url),),
     )
+
+
+def _sky(skymap: BlobRef, what: str, *, is_test: bool) -> Picture:
+    title = f"{'TEST: ' if is_test else ''}Sky map of {what}"
+    return Picture(f"skymap-{skymap.sha256}", title, title, skymap, None)
 
 
 def _pair(record: Coincidence) -> str:
@@ -391,7 +410,8 @@ def _blocks(message: Message, images_url: str | None) -> Iterator[dict[str, Any]
         # As plain text: nothing that others write is read as a mark.
         yield {"type": "section", "text": _plain(prose, MAX_SECTION)}
     for picture in message.pictures:
-        source = {} if images_url is None else {"image_url": f"{images_url.rstrip('/')}{picture.path}"}
+        is_public = images_url is not None and picture.path is not None
+        source = {"image_url": f"{str(images_url).rstrip('/')}{picture.path}"} if is_public else {}
         yield {
             "type": "image",
             "block_id": picture.block_id,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.notifier.channels import slack_message
+from services.notifier.channels import slack, slack_message
 from services.notifier.channels.channel import Earlier, Job
 from services.notifier.channels.slack import SlackChannel, SlackSettings
 from services.notifier.channels.slack_message import MAX_SECTION, escaped, quantity
@@ -28,6 +28,7 @@ def a_channel(**changes: Any) -> SlackChannel:
         SlackSettings.model_validate(values),
         http=None,  # type: ignore[arg-type]
         blobs=None,  # type: ignore[arg-type]
+        draw=None,  # type: ignore[arg-type]
         site_url=SITE,
     )
 
@@ -63,7 +64,8 @@ def test_every_example_becomes_a_message_that_slack_takes(name: str, way: dict[s
     if prepared is None:
         assert name.startswith("gw_skymap")  # of another alert than the one before
         return
-    message = prepared.request["message"]
+    # As it is first sent, before its maps are drawn.
+    message = slack._with_files(prepared.request["message"], {})
     # The stand-in's own reading of Slack's rules.
     SlackWorkspace()._check_message({"channel": CHANNEL, **message}, None)
     written = json.dumps(prepared.request)
@@ -151,6 +153,45 @@ def test_a_coincidence_shows_its_scores() -> None:
     assert shown["Burst after merger"] == "8985.6137 ± 0.0010 s"
     assert shown["Joint false-alarm rate"].startswith("1 per ")
     assert "S190425z" in message["blocks"][0]["text"]["text"]
+
+
+def test_an_alert_shows_the_picture_of_its_own_map_and_no_other() -> None:
+    alert, skymap = an_example("gw_alert/mock-preliminary"), an_example("gw_skymap/mock-preliminary")
+    skymap = skymap.model_copy(update={"alert_event_id": alert.event_id})
+    request = a_request(a_job(skymap, revision=2, related=[alert, skymap]))
+    (image,) = of_type(request["message"], "image")
+    ((block, drawing),) = request["drawings"].items()
+
+    assert drawing["skymap"] == skymap.skymap.canonical.model_dump()
+    assert drawing["title"] == image["alt_text"] == f"TEST: Sky map of {alert.superevent_id}"
+    assert image["block_id"] == block
+    assert request["uploads"] == {}
+    assert "Pictures" not in request["told"]  # what it shows are the figures
+
+    updated = alert.model_copy(update={"event_id": skymap.event_id})
+    request = a_request(a_job(updated, related=[updated, skymap]))
+    assert not of_type(request["message"], "image")
+    assert request["drawings"] == {}
+
+
+def test_a_coincidence_shows_its_combined_map_until_it_is_taken_back() -> None:
+    pair = an_example("coincidence/initial")
+    request = a_request(a_job(pair))
+    (drawing,) = request["drawings"].values()
+    assert drawing["skymap"] == pair.scores.combined_skymap.model_dump()
+    assert drawing["title"] == f"Sky map of S190425z and {pair.burst.internal_name} combined"
+
+    over = a_request(a_job("coincidence/retraction", revision=2, earlier=[told(a_job(pair))]))
+    assert over["drawings"] == {}
+    assert not of_type(over["message"], "image")
+
+
+@pytest.mark.parametrize("public", [{}, {"public_images_url": "https://pictures.example"}])
+def test_a_webhook_shows_no_map_and_a_bot_uploads_it(public: dict[str, str]) -> None:
+    pair = a_job("coincidence/initial")
+    assert not of_type(a_request(pair, bot_token=None, **public)["message"], "image")
+    (image,) = of_type(a_request(pair, **public)["message"], "image")
+    assert "image_url" not in image
 
 
 def test_coincidences_of_a_burst_stand_in_its_message() -> None:
