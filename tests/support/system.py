@@ -79,14 +79,20 @@ class SystemUnderTest:
         """librdkafka settings that reach the broker."""
         return KafkaSettings(bootstrap_servers=self.broker.address).client_config()
 
-    def start(self, service: str, *, dying: tuple[str, int] | None = None, **environment: str) -> ServiceUnderTest:
-        """Start a service, or one that dies at (point, after so many); see `tests.support.crashing_service`."""
+    def start(
+        self, service: str, *, dying: tuple[str, int] | None = None, hasty: bool = False, **environment: str
+    ) -> ServiceUnderTest:
+        """Start a service, or one that dies at (point, after so many); see `tests.support.crashing_service`.
+
+        A hasty one rests between its tries as briefly as `tests.support.hasty_notifier` says.
+        """
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         module = (
             [f"services.{service}"] if dying is None else ["tests.support.crashing_service", service, *map(str, dying)]
         )
+        module = ["tests.support.hasty_notifier"] if hasty else module
         log = self.folder / f"{service}-{len(self.started)}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
