@@ -17,6 +17,7 @@ import asyncpg
 import httpx
 import psutil
 
+from services.notifier.dispatcher import GIVES_WAY_EVERY
 from shared.testing import slack, smtp, webhook
 from shared.testing.slack import SANDBOX
 from shared.testing.vtp import Behaviour
@@ -78,7 +79,7 @@ class Outage:
     def rows(self, channel: str | None = None) -> list[asyncpg.Record]:
         """The deliveries of the newest uploads, in the order of their decisions."""
         return self.system.rows(
-            "SELECT subject, revision, state FROM notifier.deliveries"
+            "SELECT subject, revision, state, attempts FROM notifier.deliveries"
             " WHERE subject = ANY($1) AND ($2::text IS NULL OR channel = $2) ORDER BY id",
             [f"frb/{number}" for number in self.numbers],
             channel,
@@ -139,7 +140,15 @@ def test_ten_minutes_without_any_channel_lose_nothing_and_hold_up_nobody(tmp_pat
         assert after_mib < before_mib + 30
         assert failing_s < 2 * well_s
         heard = [(each.body["subject"], each.body["revision"]) for each in told.webhook.taken[webhooks_before:]]
-        assert heard == outage.decisions("webhook")
+        # One that was tried in vain gives way now and then, for it may be the one that is never taken.
+        gave_way = {row["subject"] for row in outage.rows("webhook") if row["attempts"] >= GIVES_WAY_EVERY}
+        assert len(gave_way) < BURSTS / 10
+        decided = outage.decisions("webhook")
+        assert Counter(heard) == Counter(decided)
+        assert [each for each in heard if each[0] not in gave_way] == [
+            each for each in decided if each[0] not in gave_way
+        ]
+        assert all(heard.index((subject, 1)) < heard.index((subject, 2)) for subject in gave_way)
         posted = told.slack.posted(SANDBOX)[posts_before:]
         assert len(posted) == BURSTS, "one message for each burst"
         told_at_once = [row for row in outage.rows("slack") if row["state"] == "SUPPRESSED"]
