@@ -94,11 +94,15 @@ class Dispatcher:
         while not connection.is_closed():
             self._wake.clear()
             wait_s = await self._send_next()
-            if wait_s > 0:
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), min(wait_s, IDLE_S))
+            if wait_s > 0 and not await self._woken_within(min(wait_s, IDLE_S)):
+                # What wakes comes over the connection, and proves that it lives; a lost one has lost the lock.
                 with translated_errors():
-                    await connection.execute("SELECT 1")  # a lost connection has lost the lock
+                    await connection.execute("SELECT 1")
+
+    async def _woken_within(self, wait_s: float) -> bool:
+        with contextlib.suppress(TimeoutError):
+            return await asyncio.wait_for(self._wake.wait(), wait_s)
+        return False
 
     def _notified(self, *arguments: object) -> None:
         if arguments[-1] == self._channel.name:
