@@ -5,7 +5,7 @@ from importlib import import_module
 
 from benchmarks.report import HEAD, machine
 
-SUITES = ("skymap", "overlap", "throughput", "latency", "memory", "intake", "listing", "coincidence")
+SUITES = ("skymap", "overlap", "throughput", "latency", "memory", "intake", "listing", "coincidence", "notifier")
 
 
 def main() -> None:

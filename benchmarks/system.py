@@ -60,8 +60,11 @@ class System:
 
 
 @contextmanager
-def running(*names: str) -> Iterator[System]:
-    """Start a broker, a database (durable, as in use) and the named services; stop them at the end."""
+def running(*names: str, **variables: str) -> Iterator[System]:
+    """Start a broker, a database (durable, as in use) and the named services; stop them at the end.
+
+    `variables` are of the services' environment.
+    """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tocsin-bench-")))
         folder.chmod(0o755)
@@ -73,6 +76,7 @@ def running(*names: str) -> Iterator[System]:
             "TOCSIN_KAFKA__BOOTSTRAP_SERVERS": broker.address,
             "TOCSIN_DATABASE__URL": database.address,
             "TOCSIN_BLOBS__URL": str(folder / "blobs"),
+            **variables,
         }
         apply(environment)
         migrate(environment)
