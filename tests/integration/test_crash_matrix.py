@@ -132,20 +132,28 @@ class Flow:
             assert tuple(r["alert_type"] for _, r in records if r["superevent_id"] == superevent) == STAGES
 
 
-@pytest.mark.parametrize("point", ["before_commit", "after_commit", "before_offset_commit", "after_produce"])
+# Before the fourth death comes, some work must be left: the listener handles many alerts in one transaction and batch.
+POINTS = {
+    "gw_listener": [("before_commit", 1), ("after_commit", 30), ("before_offset_commit", 1), ("after_produce", 1)],
+    "skymap_parser": [("before_commit", 30), ("after_commit", 30), ("before_offset_commit", 30), ("after_produce", 30)],
+}
+
+
 @pytest.mark.parametrize("victim", ["gw_listener", "skymap_parser"])
-def test_a_service_killed_in_mid_flow_loses_and_doubles_nothing(
-    system: SystemUnderTest, victim: str, point: str
+def test_a_service_killed_at_every_point_in_mid_flow_loses_and_doubles_nothing(
+    system: SystemUnderTest, victim: str
 ) -> None:
     flow = Flow(system)
-    other = "skymap_parser" if victim == "gw_listener" else "gw_listener"
-    survivor = system.start(other)
-    # The listener handles many alerts in one transaction and batch, the parser each in its own.
-    dying = system.start(victim, dying=(point, 30 if victim == "skymap_parser" or point == "after_commit" else 1))
+    survivor = system.start("skymap_parser" if victim == "gw_listener" else "gw_listener")
+    first, *others = POINTS[victim]
+    dying = system.start(victim, dying=first)
     survivor.wait_ready()
     dying.wait_ready()
 
     flow.send()
+    for point in others:
+        dying.wait_killed()
+        dying = system.start(victim, dying=point)
     dying.wait_killed()
     system.start(victim)
     flow.check()
