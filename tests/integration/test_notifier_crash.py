@@ -159,8 +159,8 @@ def test_a_notifier_that_dies_tells_nothing_twice_and_loses_nothing(
     flow.send(1, 2)
     dying.wait_killed()
     interrupted = flow.states()["SENDING"]
-    if point != "after_commit":  # there it depends on how far the senders were
-        assert (interrupted > 0) == (point != "decided")
+    # The others: senders may have been at work on what other batches decided, or not.
+    assert interrupted > 0 or point in ("decided", "after_commit")
 
     restarted = system.start("notifier")
     flow.check()
