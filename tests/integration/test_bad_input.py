@@ -174,7 +174,10 @@ def aftermath(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPath
 
         with PeakMeter(services) as meter:
             path, good_file = folder / "alerts" / "1-zeros.avro", a_superevent_id()
-            path.write_bytes(bytes(50 * MEGABYTE))
+            # At once, as whoever drops large files should: on a busy machine half of it could pass for all.
+            whole = path.with_suffix(".part")
+            whole.write_bytes(bytes(50 * MEGABYTE))
+            whole.rename(path)
             (folder / "alerts" / "2-good.avro").write_bytes(an_alert(superevent_id=good_file))
             alerts = {case: _sent_alert(broker.address, make()) for case, (make, _) in BAD_ALERTS.items()}
             maps = {case: _sent_map(broker.address, make()) for case, (make, _) in BAD_MAPS.items()}
