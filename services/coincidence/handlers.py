@@ -54,19 +54,13 @@ class ReadBurst:
     region: Intervals | None
 
 
+@dataclass(frozen=True)
 class Compute:
     """What the handlers have computed in other processes."""
 
-    def __init__(
-        self,
-        *,
-        read_cells: Callable[[BlobRef], Awaitable[list[CellPart]]],
-        compare_all: Callable[[Sequence[Comparison]], Awaitable[list[list[SkyScores]]]],
-        with_files: Callable[[Coincidence, Sequence[bytes]], Awaitable[Coincidence]],
-    ) -> None:
-        self.read_cells = read_cells
-        self.compare_all = compare_all
-        self.with_files = with_files
+    read_cells: Callable[[BlobRef], Awaitable[list[CellPart]]]
+    compare_all: Callable[[Sequence[Comparison]], Awaitable[list[list[SkyScores]]]]
+    with_files: Callable[[Coincidence, Sequence[bytes]], Awaitable[Coincidence]]
 
 
 class CoincidenceHandler:

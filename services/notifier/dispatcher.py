@@ -216,6 +216,9 @@ class Dispatcher:
             self._failed()
             reason = f"whether it arrived is not known yet: {error}"
             await self._put(due, DeliveryState.SENT, reason=reason, retry_s=self._rest(error))
+        except Exception as error:  # noqa: BLE001  (a bug in a channel must not end the others' work)
+            self._log.exception("delivery.unconfirmed", delivery=due.job.delivery_id)
+            await self._put(due, DeliveryState.UNKNOWN, reason=f"it was accepted; asking more met a bug: {error!r}")
         else:
             self._succeeded()
             await self._answered(due, answer)
@@ -232,10 +235,14 @@ class Dispatcher:
         except (TransientError, TimeoutError) as error:
             self._failed()
             await self._put(due, DeliveryState.SENDING, reason=reason, retry_s=self._rest(error))
+        except Exception as error:  # noqa: BLE001  (as above, and what may have arrived is not sent again)
+            self._log.exception("delivery.unchecked", delivery=due.job.delivery_id)
+            await self._put(due, DeliveryState.UNKNOWN, reason=f"{reason}; checking met a bug: {error!r}")
         else:
             if answer is None:
                 await self._try_again(due, TransientError(f"{reason}; it did not arrive"))
             else:
+                self._succeeded()
                 await self._answered(due, answer)
 
     async def _try_again(self, due: Due, error: TransientError) -> None:

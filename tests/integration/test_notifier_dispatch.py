@@ -130,6 +130,7 @@ async def test_nothing_overtakes_what_waits_of_the_same_subject(pool: asyncpg.Po
         (None, "CONFIRMED", 1),
         (UncertainError("nobody can tell"), "UNKNOWN", 0),
         (PermanentError("it never will"), "FAILED", 0),
+        (ZeroDivisionError("a bug"), "UNKNOWN", 0),
     ],
 )
 async def test_an_answer_that_never_came_is_asked_for_and_nothing_is_sent_blindly(
@@ -255,6 +256,19 @@ async def test_an_answer_that_comes_later_is_waited_for(pool: asyncpg.Pool, data
 
     assert await pool.fetchval("SELECT tns_name FROM deliveries") == "FRB 20171117A"
     assert len(fake.received) == 1
+
+
+async def test_a_bug_in_asking_ends_one_delivery_and_not_the_channel(
+    pool: asyncpg.Pool, database: DatabaseSettings
+) -> None:
+    fake = FakeChannel(does=[Answer("report 5", {}, ask_again_s=0.05)], confirms=[ZeroDivisionError("a bug")])
+    notifier = NotifierUnderTest(pool, database, fake)
+
+    async with notifier.sending():
+        await notifier.take(BURSTS, a_burst_record())
+        await notifier.until("UNKNOWN")
+        await notifier.take(BURSTS, a_burst_record(frb_id=8))
+        await notifier.until("UNKNOWN", "CONFIRMED")
 
 
 async def test_patience_that_is_asked_for_is_had(pool: asyncpg.Pool, database: DatabaseSettings) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import socket
 import sys
 from collections.abc import AsyncIterator
@@ -416,8 +415,6 @@ async def test_a_channel_serves_what_it_sends() -> None:
 
 # The genuine broker
 
-needs_comet = pytest.mark.skipif(importlib.util.find_spec("comet") is None, reason="Comet is not installed")
-
 
 @asynccontextmanager
 async def comet(folder: Path, *options: str) -> AsyncIterator[None]:
@@ -453,7 +450,6 @@ async def next_packet(reader: asyncio.StreamReader) -> bytes:
                 return data
 
 
-@needs_comet
 async def test_comet_accepts_and_rebroadcasts_our_packets_bit_by_bit(tmp_path: Path) -> None:
     receiving, broadcasting = a_free_port(), a_free_port()
     options = ("--receive", f"--receive-port={receiving}", "--broadcast", f"--broadcast-port={broadcasting}")
@@ -476,7 +472,6 @@ async def test_comet_accepts_and_rebroadcasts_our_packets_bit_by_bit(tmp_path: P
         writer.close()
 
 
-@needs_comet
 async def test_comet_subscribes_to_us_and_passes_our_packets_on(tmp_path: Path) -> None:
     ((ivorn, data),) = packets(1)
     broadcasting = a_free_port()
