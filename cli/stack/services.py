@@ -38,6 +38,7 @@ SERVICES: Mapping[str, Service] = {
         Service("frb_intake", 8000, "takes fast radio bursts from uploads and feeds and emits frb.events"),
         Service("coincidence", 8103, "compares bursts with sky maps and emits mma.coincidences"),
         Service("notifier", 8104, "tells people and machines, each thing once, and emits notices.deliveries"),
+        Service("console", 8105, "shows people all of it, live, and lets them rate and mend"),
     )
 }
 

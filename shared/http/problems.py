@@ -114,7 +114,8 @@ def install_problem_handlers(
         Of complaints that are not answered with 400.
     """
 
-    def answer(request: Request, problem: ProblemError) -> Response:
+    async def answer(request: Request, error: Exception) -> Response:
+        problem = as_problem(request, error, statuses)
         return problem_response(
             problem.status,
             problem.title,
@@ -124,54 +125,46 @@ def install_problem_handlers(
             headers=problem.headers,
         )
 
-    async def on_problem(request: Request, error: Exception) -> Response:
-        assert isinstance(error, ProblemError)
-        return answer(request, error)
-
-    async def on_validation(request: Request, error: Exception) -> Response:
-        assert isinstance(error, RequestValidationError)
-        found = []
-        for problem in error.errors():
-            part, *location = problem["loc"]
-            found.append(_complaint(problem, location if part in _PARTS_OF_A_REQUEST else problem["loc"]))
-        return answer(request, _invalid(found))
-
-    async def on_input(request: Request, error: Exception) -> Response:
-        assert isinstance(error, InvalidInputError)
-        status = next((status for kind, status in statuses.items() if isinstance(error, kind)), None)
-        problem = _invalid([error])
-        if status is not None:
-            problem = ProblemError(status, status.phrase, problem.detail, errors=problem.errors)
-        return answer(request, problem)
-
-    async def on_http(request: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)
-        phrase = http.HTTPStatus(error.status_code).phrase
-        headers = dict(error.headers or {})
-        if error.status_code == http.HTTPStatus.METHOD_NOT_ALLOWED:
-            headers["Allow"] = _methods_at(request, headers.get("Allow", ""))
-        return answer(request, ProblemError(error.status_code, phrase, str(error.detail), headers=headers))
-
-    async def on_outage(request: Request, error: Exception) -> Response:
-        log.warning("http.unavailable", path=request.scope["path"], reason=str(error))
-        headers = {"Retry-After": str(RETRY_AFTER_S)}
-        return answer(request, ProblemError(503, "Try again", _OUTAGE, headers=headers))
-
-    async def on_bug(request: Request, error: Exception) -> Response:
-        log.error("http.failed", path=request.scope["path"], exc_info=error)
-        error.add_note(LOGGED)  # it travels on to the server, which would log it too
-        # Answered outside of all middleware.
-        return answer(
-            request, ProblemError(500, "Failed", "an error of ours; it is in the log", headers=PLAIN_DATA_HEADERS)
-        )
-
-    app.add_exception_handler(ProblemError, on_problem)
-    app.add_exception_handler(RequestValidationError, on_validation)
-    app.add_exception_handler(InvalidInputError, on_input)
-    app.add_exception_handler(HTTPException, on_http)
-    app.add_exception_handler(TransientError, on_outage)
-    app.add_exception_handler(Exception, on_bug)
+    for kind in ERRORS:
+        app.add_exception_handler(kind, answer)
     _describe_problems(app)
+
+
+def as_problem(
+    request: Request,
+    error: Exception,
+    statuses: Mapping[type[InvalidInputError], http.HTTPStatus] = MappingProxyType({}),
+) -> ProblemError:
+    """Return what an exception that ended a request tells its sender; outages and bugs are logged here."""
+    match error:
+        case ProblemError():
+            return error
+        case RequestValidationError():
+            found = []
+            for problem in error.errors():
+                part, *location = problem["loc"]
+                found.append(_complaint(problem, location if part in _PARTS_OF_A_REQUEST else problem["loc"]))
+            return _invalid(found)
+        case InvalidInputError():
+            status = next((status for kind, status in statuses.items() if isinstance(error, kind)), None)
+            invalid = _invalid([error])
+            if status is None:
+                return invalid
+            return ProblemError(status, status.phrase, invalid.detail, errors=invalid.errors)
+        case HTTPException():
+            phrase = http.HTTPStatus(error.status_code).phrase
+            headers = dict(error.headers or {})
+            if error.status_code == http.HTTPStatus.METHOD_NOT_ALLOWED:
+                headers["Allow"] = _methods_at(request, headers.get("Allow", ""))
+            return ProblemError(error.status_code, phrase, str(error.detail), headers=headers)
+        case TransientError():
+            log.warning("http.unavailable", path=request.scope["path"], reason=str(error))
+            return ProblemError(503, "Try again", _OUTAGE, headers={"Retry-After": str(RETRY_AFTER_S)})
+        case _:
+            log.error("http.failed", path=request.scope["path"], exc_info=error)
+            error.add_note(LOGGED)  # it travels on to the server, which would log it too
+            # Answered outside of all middleware.
+            return ProblemError(500, "Failed", "an error of ours; it is in the log", headers=PLAIN_DATA_HEADERS)
 
 
 def problem_response(
@@ -223,6 +216,9 @@ def _complaint(problem: Mapping[str, Any], location: Sequence[Any]) -> InvalidIn
     value = "missing" if kind == "missing" else _brief(problem.get("input"))
     return InvalidInputError(_brief(".".join(map(str, location))) or "body", value, expected)
 
+
+ERRORS = (ProblemError, RequestValidationError, InvalidInputError, HTTPException, TransientError, Exception)
+# What an application is to answer for.
 
 _reader = reprlib.Repr()
 _reader.maxstring = _reader.maxother = InvalidInputError.MAX_VALUE_CHARACTERS

@@ -1,0 +1,137 @@
+"""What the console asks the services' own APIs, with the token of who looks, if they have one."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+from pydantic import BaseModel
+
+from shared.errors import TransientError
+from shared.http.problems import FieldError, ProblemError
+
+TIMEOUT_S = 10.0
+
+
+class NotLoggedInError(Exception):
+    """Nobody has these credentials, or not any more."""
+
+
+class Who(BaseModel):
+    """An account."""
+
+    name: str
+    roles: list[str]
+
+
+class ServiceClient:
+    """Asks a service's own API; what it refuses is refused here, in its words."""
+
+    def __init__(self, http: httpx.AsyncClient, base_url: str, *, name: str) -> None:
+        self._http = http
+        self._base_url = base_url.rstrip("/")
+        self._name = name
+
+    async def get(self, path: str, token: str | None, params: Mapping[str, Any] | None = None) -> httpx.Response:
+        """Ask for something.
+
+        Raises
+        ------
+        ProblemError
+            It was refused: unknown, malformed, or not for this account.
+        TransientError
+            The service does not answer.
+        """
+        return await self.send("GET", path, token, params=params)
+
+    async def post(self, path: str, token: str | None, body: Mapping[str, Any]) -> httpx.Response:
+        """Have something changed; raises as `get` does."""
+        return await self.send("POST", path, token, json=body)
+
+    async def send(self, method: str, path: str, token: str | None, **arguments: Any) -> httpx.Response:
+        """Send a request; raises as `get` does."""
+        try:
+            answer = await self._http.request(
+                method, self._base_url + path, headers=_authorization(token), timeout=TIMEOUT_S, **arguments
+            )
+        except httpx.HTTPError as error:
+            raise TransientError(f"{self._name} does not answer: {str(error) or type(error).__name__}") from error
+        self._require_success(answer)
+        return answer
+
+    @asynccontextmanager
+    async def stream(self, path: str, token: str | None, params: Mapping[str, Any]) -> AsyncIterator[httpx.Response]:
+        """Ask for something large; raises as `get` does."""
+        request = self._http.build_request(
+            "GET", self._base_url + path, headers=_authorization(token), params=dict(params), timeout=TIMEOUT_S
+        )
+        try:
+            answer = await self._http.send(request, stream=True)
+        except httpx.HTTPError as error:
+            raise TransientError(f"{self._name} does not answer: {str(error) or type(error).__name__}") from error
+        try:
+            if answer.is_error:
+                await answer.aread()
+                self._require_success(answer)
+            yield answer
+        finally:
+            await answer.aclose()
+
+    def _require_success(self, answer: httpx.Response) -> None:
+        if answer.is_success:
+            return
+        if answer.status_code in (502, 503, 504):
+            raise TransientError(f"{self._name} answers {answer.status_code}")
+        raise _problem(answer)
+
+
+class IntakeClient(ServiceClient):
+    """frb_intake."""
+
+    def __init__(self, http: httpx.AsyncClient, base_url: str) -> None:
+        super().__init__(http, base_url, name="frb_intake")
+
+    async def log_in(self, name: str, password: str, *, address: str) -> str:
+        """Return a token for who has this password; it ends by itself.
+
+        Raises
+        ------
+        ProblemError
+            Nobody has it (401), or too many are tried from there (429).
+        """
+        answer = await self.post("/api/v1/session", None, {"name": name, "password": password, "address": address})
+        return str(answer.json()["token"])
+
+    async def log_out(self, token: str) -> None:
+        """End what a token stands for."""
+        await self.send("DELETE", "/api/v1/session", token)
+
+    async def who(self, token: str) -> Who:
+        """Return whose token it is.
+
+        Raises
+        ------
+        NotLoggedInError
+            Nobody's, or not any more.
+        """
+        try:
+            return Who.model_validate((await self.get("/api/v1/me", token)).json())
+        except ProblemError as error:
+            if error.status == httpx.codes.UNAUTHORIZED:
+                raise NotLoggedInError from error
+            raise
+
+
+def _authorization(token: str | None) -> dict[str, str]:
+    return {} if token is None else {"Authorization": f"Bearer {token}"}
+
+
+def _problem(answer: httpx.Response) -> ProblemError:
+    try:
+        told = answer.json()
+        errors = [FieldError.model_validate(each) for each in told.get("errors", [])]
+        return ProblemError(answer.status_code, str(told["title"]), str(told["detail"]), errors=errors)
+    except (ValueError, KeyError, AttributeError):
+        return ProblemError(answer.status_code, answer.reason_phrase, answer.text[:200])

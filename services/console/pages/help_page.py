@@ -1,0 +1,20 @@
+"""Help: what each column and state means."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse
+
+from services.console.site import Site
+
+
+def routes(site: Site) -> APIRouter:
+    """Return the routes."""
+    router = APIRouter(include_in_schema=False)
+
+    @router.get("/help")
+    async def show(request: Request) -> HTMLResponse:
+        visitor = await site.sessions.visitor(request)
+        return site.pages.page(request, visitor, "help.html")
+
+    return router

@@ -1,0 +1,92 @@
+"""Puts the console together: pages, what they are made of, and the live feed."""
+
+from __future__ import annotations
+
+import httpx
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import RedirectResponse
+
+from services.console.access import LoginNeededError, Sessions
+from services.console.headers import PageHeaders
+from services.console.intake import IntakeClient, ServiceClient
+from services.console.live import Live
+from services.console.pages import bursts, coincidences, files, help_page, login, now, superevents, system
+from services.console.settings import NAME, ConsoleSettings
+from services.console.site import Pages, Site
+from shared.http.limits import RequestLimits
+from shared.http.problems import ERRORS, as_problem
+from shared.runner import Runtime, Service, ServiceDefinition
+
+MAX_BODY_BYTES = 256 * 1024
+BODY_TIMEOUT_S = 15.0
+KEPT_CONNECTIONS = 50
+
+
+def define(settings: ConsoleSettings) -> ServiceDefinition:
+    """Return the service for these settings."""
+    return ServiceDefinition(name=NAME, build=lambda runtime: _build(settings, runtime))
+
+
+def _build(settings: ConsoleSettings, runtime: Runtime) -> Service:
+    section = settings.console
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=KEPT_CONNECTIONS)
+    http = httpx.AsyncClient(follow_redirects=False, limits=limits)
+    intake = IntakeClient(http, section.intake_url)
+    pages = Pages(section)
+    live = Live(
+        settings.kafka.client_config(),
+        lambda line: pages.text("_line.html", line=line),
+        max_streams=section.max_streams,
+    )
+    site = Site(
+        settings=section,
+        pool=runtime.pool,
+        blobs=runtime.blobs,
+        compute=runtime.compute,
+        kafka=settings.kafka,
+        http=http,
+        intake=intake,
+        notifier=ServiceClient(http, section.notifier_url, name="notifier"),
+        sessions=Sessions(
+            intake,
+            public_reading=section.public_reading,
+            secure=section.secure_cookies,
+            hours=section.session_hours,
+            cache_s=section.who_cache_s,
+        ),
+        live=live,
+        pages=pages,
+    )
+
+    def configure(app: FastAPI) -> None:
+        _install_error_pages(app, pages)
+        app.add_middleware(
+            RequestLimits, max_body_bytes=MAX_BODY_BYTES, max_text_bytes=MAX_BODY_BYTES, body_timeout_s=BODY_TIMEOUT_S
+        )
+        app.add_middleware(PageHeaders)
+
+    parts = (now, superevents, bursts, coincidences, system, login, help_page, files)
+    return Service(background=[live.run], routers=[part.routes(site) for part in parts], configure=configure)
+
+
+def _install_error_pages(app: FastAPI, pages: Pages) -> None:
+    """Make every refusal and failure a page that says what happened and leads on."""
+
+    async def on_login(request: Request, error: Exception) -> Response:  # noqa: ARG001
+        address = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+        login_url = str(httpx.URL("/login", params={"next": address if request.method == "GET" else "/"}))
+        if "hx-request" in request.headers:
+            return Response(status_code=204, headers={"HX-Redirect": login_url})
+        return RedirectResponse(login_url, status_code=303)
+
+    async def on_error(request: Request, error: Exception) -> Response:
+        problem = as_problem(request, error)
+        answer = pages.problem(
+            request, status=problem.status, title=problem.title, detail=problem.detail, errors=problem.errors
+        )
+        answer.headers.update(problem.headers)
+        return answer
+
+    app.add_exception_handler(LoginNeededError, on_login)
+    for kind in ERRORS:
+        app.add_exception_handler(kind, on_error)

@@ -1,0 +1,32 @@
+"""The tables of the console schema."""
+
+import sqlalchemy as sa
+
+from shared.db.tables import Timestamp, service_metadata
+
+metadata = service_metadata("console")
+
+superevents = sa.Table(
+    "superevents",
+    metadata,
+    sa.Column("superevent_id", sa.Text, primary_key=True),
+    sa.Column("kind", sa.Text, nullable=False, comment="REAL, MOCK or TEST."),
+    sa.Column("is_test", sa.Boolean, nullable=False),
+    sa.Column("state", sa.Text, nullable=False, comment="OPEN or RETRACTED."),
+    sa.Column("alert_type", sa.Text, nullable=False, comment="Of the current alert."),
+    sa.Column("alert_count", sa.Integer, nullable=False),
+    sa.Column("event_time", Timestamp, nullable=False, comment="Of the wave; else of the first alert."),
+    sa.Column("updated_at", Timestamp, nullable=False),
+    sa.Column("far_hz", sa.Double, comment="False-alarm rate of the search (Hz)."),
+    sa.Column("significant", sa.Boolean),
+    sa.Column("search_group", sa.Text, comment="CBC or Burst."),
+    sa.Column("pipeline", sa.Text),
+    sa.Column("source_class", sa.Text, comment="The most probable class: BNS, NSBH, BBH or Terrestrial."),
+    sa.Column("source_probability", sa.Double),
+    sa.Column("area_50_deg2", sa.Double, comment="Of the current map; null before it is parsed."),
+    sa.Column("area_90_deg2", sa.Double),
+    sa.Column("distance_mean_mpc", sa.Double),
+    sa.Column("distance_std_mpc", sa.Double),
+    sa.Index("ix_superevents_newest", sa.text("event_time DESC"), sa.text("superevent_id DESC")),
+    comment="One line per superevent, gathered from what gw_listener and skymap_parser publish.",
+)
