@@ -23,10 +23,32 @@ superevents = sa.Table(
     sa.Column("pipeline", sa.Text),
     sa.Column("source_class", sa.Text, comment="The most probable class: BNS, NSBH, BBH or Terrestrial."),
     sa.Column("source_probability", sa.Double),
-    sa.Column("area_50_deg2", sa.Double, comment="Of the current map; null before it is parsed."),
+    sa.Column("area_50_deg2", sa.Double, comment="Of the newest map that is parsed."),
     sa.Column("area_90_deg2", sa.Double),
     sa.Column("distance_mean_mpc", sa.Double),
     sa.Column("distance_std_mpc", sa.Double),
     sa.Index("ix_superevents_newest", sa.text("event_time DESC"), sa.text("superevent_id DESC")),
+    sa.Index(
+        "ix_superevents_prefix",
+        sa.func.lower(sa.literal_column("superevent_id")).label("prefix"),
+        postgresql_ops={"prefix": "text_pattern_ops"},
+    ),
+    *(
+        sa.Index(f"ix_superevents_{column}", column, "event_time", "superevent_id")
+        for column in (
+            "kind",
+            "alert_type",
+            "search_group",
+            "source_class",
+            "far_hz",
+            "area_50_deg2",
+            "area_90_deg2",
+            "distance_mean_mpc",
+            "significant",
+            "state",
+            "alert_count",
+        )
+        # Whatever a page is sorted by, what is equal stands in order of time.
+    ),
     comment="One line per superevent, gathered from what gw_listener and skymap_parser publish.",
 )
