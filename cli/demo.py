@@ -18,11 +18,11 @@ from cli.stack.commands import bring_down, bring_up
 from cli.stack.paths import local_directory
 from cli.stack.services import SERVICES, ServiceProcess
 from cli.stack.stack import Stack
-from cli.tail import decoded
 from services.gw_listener.alerts import UpstreamAlert, content_id, read_alert
 from shared.blobs.store import open_store
 from shared.errors import TocsinError
 from shared.events.blob import BlobRef
+from shared.kafka.readable import decoded
 from shared.kafka.reading import read, record_counts
 
 SAMPLES = Path(__file__).parents[1] / "samples" / "igwn"

@@ -11,13 +11,13 @@ from cli.database import fetch
 from cli.environment import settings
 from cli.errors import told_in_one_line
 from cli.table import columns
-from cli.tail import plain
 from services.notifier.settings import NAME
 from services.notifier.store import Due, NotifierStore
 from shared.db.pool import create_pool
 from shared.db.unit_of_work import unit_of_work
 from shared.errors import InvalidInputError
 from shared.events.notices import ChannelMode, DeliveryState
+from shared.kafka.readable import plain
 
 SENDER = f"tocsin.{NAME}"
 RETRIED = (DeliveryState.FAILED, DeliveryState.UNKNOWN, DeliveryState.SUPPRESSED, DeliveryState.PENDING)

@@ -8,8 +8,8 @@ import typer
 from cli.database import fetch
 from cli.errors import told_in_one_line
 from cli.skymap import numbers
-from cli.tail import plain
 from shared.errors import InvalidInputError
+from shared.kafka.readable import plain
 from shared.sky.healpix import lonlat_to_nest29
 from shared.sky.region import cone_intervals
 

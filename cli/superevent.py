@@ -7,8 +7,8 @@ import typer
 
 from cli.database import fetch
 from cli.errors import told_in_one_line
-from cli.tail import plain
 from shared.errors import InvalidInputError
+from shared.kafka.readable import plain
 
 
 def superevent(

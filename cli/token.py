@@ -9,8 +9,8 @@ import typer
 from cli.accounts import on_accounts, to_the_second
 from cli.errors import told_in_one_line
 from cli.table import columns
-from cli.tail import plain
 from services.frb_intake import accounts
+from shared.kafka.readable import plain
 
 app = typer.Typer(help="Tokens of the burst intake's users: create, list, revoke.", no_args_is_help=True)
 

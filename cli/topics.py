@@ -8,9 +8,9 @@ import typer
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.cimpl import NewTopic
 
-from cli.broker import admin, topic_names
 from cli.environment import settings, settings_from
 from cli.errors import told_in_one_line
+from shared.kafka.admin import admin, topic_names
 from shared.kafka.errors import broker_error
 from shared.kafka.reading import record_counts
 from shared.schema.topics import Topic, dead_letter_topics, load_topics

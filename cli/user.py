@@ -9,9 +9,9 @@ import typer
 from cli.accounts import on_accounts, to_the_second
 from cli.errors import told_in_one_line
 from cli.table import columns
-from cli.tail import plain
 from services.frb_intake import accounts
 from shared.errors import InvalidInputError
+from shared.kafka.readable import plain
 
 app = typer.Typer(help="Users of the burst intake: add, list, disable, enable.", no_args_is_help=True)
 

@@ -14,11 +14,11 @@ from cli.database import fetch
 from cli.environment import settings
 from cli.errors import told_in_one_line
 from cli.table import columns
-from cli.tail import plain
 from services.coincidence.domain import PairState, coincidence_id
 from shared.blobs.store import open_store
 from shared.errors import InvalidInputError
 from shared.events.blob import BlobRef
+from shared.kafka.readable import plain
 from shared.physics.rates import SECONDS_PER_YEAR
 
 LARGEST_FRB_ID = 2**63 - 1

@@ -8,13 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
-from cli import dlq, migrate, topics
+from cli import migrate, topics
 from cli.environment import settings_from
 from cli.errors import told_in_one_line
 from cli.stack.component import ComponentHealth
 from cli.stack.services import SERVICES, ServiceProcess
 from cli.stack.stack import Progress, Stack
 from shared.errors import InvalidInputError, TocsinError
+from shared.inbox import dead_letter_desk
 from shared.schema.topics import dead_letter_topic
 
 Preparation = Callable[[Mapping[str, str]], object]
@@ -164,7 +165,7 @@ def _of_all(topics: Sequence[str], waiting: Mapping[str, int], service: str) -> 
 def _dead_letters_waiting(stack: Stack) -> Mapping[str, int]:
     """How many wait in each dead-letter topic: a service counts only those of its own life."""
     try:
-        return dlq.waiting_counts(settings_from(stack.environment()).kafka)
+        return dead_letter_desk.waiting_counts(settings_from(stack.environment()).kafka)
     except TocsinError:  # the broker's own line says that it is down
         return {}
 

@@ -8,9 +8,9 @@ from uuid import UUID
 import pytest
 
 from cli.skymap import numbers
-from cli.tail import decoded, header_text, plain
 from shared.errors import InvalidInputError
 from shared.kafka.message import Message
+from shared.kafka.readable import decoded, header_text, plain
 
 AN_ID = UUID("3b1ce126-11c0-5860-9e98-59d65941ca63")
 

@@ -1,12 +1,12 @@
-"""Dead letters as the commands see them, without a broker."""
+"""Dead letters as people work them off, without a broker."""
 
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from cli.dlq import original, without_repeats
 from shared.errors import InvalidInputError
+from shared.inbox.dead_letter_desk import original, without_repeats
 from shared.kafka.message import Message
 
 
