@@ -93,7 +93,7 @@ class IntakeClient(ServiceClient):
     def __init__(self, http: httpx.AsyncClient, base_url: str) -> None:
         super().__init__(http, base_url, name="frb_intake")
 
-    async def log_in(self, name: str, password: str, *, address: str) -> str:
+    async def log_in(self, name: str, password: str, *, hours: float) -> str:
         """Return a token for who has this password; it ends by itself.
 
         Raises
@@ -101,7 +101,7 @@ class IntakeClient(ServiceClient):
         ProblemError
             Nobody has it (401), or too many are tried from there (429).
         """
-        answer = await self.post("/api/v1/session", None, {"name": name, "password": password, "address": address})
+        answer = await self.post("/api/v1/session", None, {"name": name, "password": password, "hours": hours})
         return str(answer.json()["token"])
 
     async def log_out(self, token: str) -> None:

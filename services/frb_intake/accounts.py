@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import hmac
+import math
 import os
 import re
 import secrets
@@ -49,6 +50,22 @@ class Caller:
     roles: frozenset[Role]
 
 
+@dataclass(frozen=True)
+class Session:
+    """A token that ends by itself, for a person who logged in."""
+
+    token: str
+    caller: Caller
+    expires_at: datetime
+
+
+@dataclass(frozen=True)
+class _Verified:
+    caller: Caller
+    left_s: float = math.inf
+    """How long the credential holds."""
+
+
 Clock = Callable[[], float]
 
 
@@ -61,7 +78,8 @@ class Accounts:
         self._clock = clock
         self._key = os.urandom(32)  # what is remembered is of no use outside this process
         self._known: OrderedDict[bytes, tuple[Caller, float]] = OrderedDict()
-        self._asked: dict[bytes, asyncio.Future[Caller | None]] = {}
+        self._asked: dict[bytes, asyncio.Future[_Verified | None]] = {}
+        self._ended = 0
         self._hashing = asyncio.Semaphore(CONCURRENT_HASHES)
         self._nobody = _hasher.hash(secrets.token_hex())
 
@@ -82,42 +100,93 @@ class Accounts:
         """Return whom a token stands for; None when it is unknown, revoked or expired, or its user disabled."""
         return await self._once((token,), lambda: self._look_up(token))
 
-    async def _once(self, credential: tuple[str, ...], verify: Callable[[], Awaitable[Caller | None]]) -> Caller | None:
+    async def by_token_now(self, token: str) -> Caller | None:
+        """Return whom a token stands for at this very moment, whatever was verified before."""
+        verified = await self._look_up(token)
+        if verified is None:
+            self._known.pop(self._fingerprint((token,)), None)
+            return None
+        return verified.caller
+
+    async def begin_session(self, name: str, *, hours: float, address: str | None) -> Session | None:
+        """Return a new session of a user who proved to be it; None when there is none, or it is disabled."""
+        token = _new_token()
+        row = await self._fetch_row(
+            "WITH session AS (INSERT INTO tokens (user_id, digest, expires_at)"
+            " SELECT id, $2, now() + make_interval(secs => $3) FROM users WHERE name = $1 AND disabled_at IS NULL"
+            " RETURNING user_id, expires_at),"
+            " audited AS (INSERT INTO audit_log (actor, action, subject, address)"
+            " SELECT $1, 'LOGGED_IN', $1, $4 FROM session)"
+            " SELECT users.roles, session.expires_at FROM session JOIN users ON users.id = session.user_id",
+            name,
+            _token_digest(token),
+            hours * 3600,
+            address,
+        )
+        return None if row is None else Session(token, _caller(name, row["roles"]), row["expires_at"])
+
+    async def end_session(self, token: str, *, address: str | None) -> Caller | None:
+        """End what a token stands for, at once in this process; return who that was, None when it was nobody."""
+        self._ended += 1
+        row = await self._fetch_row(
+            "WITH ended AS (UPDATE tokens SET revoked_at = now() FROM users WHERE users.id = tokens.user_id"
+            " AND tokens.digest = $1 AND tokens.revoked_at IS NULL AND users.disabled_at IS NULL"
+            " AND (tokens.expires_at IS NULL OR tokens.expires_at > now()) RETURNING users.name, users.roles),"
+            " audited AS (INSERT INTO audit_log (actor, action, subject, address)"
+            " SELECT name, 'LOGGED_OUT', name, $2 FROM ended)"
+            " SELECT name, roles FROM ended",
+            _token_digest(token),
+            address,
+        )
+        self._ended += 1
+        self._known.pop(self._fingerprint((token,)), None)
+        return None if row is None else _caller(row["name"], row["roles"])
+
+    async def _once(
+        self, credential: tuple[str, ...], verify: Callable[[], Awaitable[_Verified | None]]
+    ) -> Caller | None:
         """Verify a credential that many requests show at once only once."""
         if (caller := self.trusted(*credential)) is not None:
             return caller
         fingerprint = self._fingerprint(credential)
         if (asked := self._asked.get(fingerprint)) is not None:
-            return await asyncio.shield(asked)
+            verified = await asyncio.shield(asked)
+            return None if verified is None else verified.caller
+        ended = self._ended
         asked = asyncio.ensure_future(verify())
         self._asked[fingerprint] = asked
         try:
-            caller = await asyncio.shield(asked)
+            verified = await asyncio.shield(asked)
         finally:
             del self._asked[fingerprint]
-        if caller is not None and self._trust_s > 0:
-            self._known[fingerprint] = (caller, self._clock() + self._trust_s)
+        if verified is None:
+            return None
+        # What was verified while a session ended may be that session.
+        if self._trust_s > 0 and ended == self._ended:
+            self._known[fingerprint] = (verified.caller, self._clock() + min(self._trust_s, verified.left_s))
             while len(self._known) > MAX_CACHED:
                 self._known.popitem(last=False)
-        return caller
+        return verified.caller
 
-    async def _verify(self, name: str, password: str) -> Caller | None:
+    async def _verify(self, name: str, password: str) -> _Verified | None:
         row = await self._fetch_row(
             "SELECT password_hash, roles FROM users WHERE name = $1 AND disabled_at IS NULL", name
         )
         async with self._hashing:
             # An unknown name takes as long as a wrong password.
             matches = await asyncio.to_thread(_matches, row["password_hash"] if row else self._nobody, password)
-        return _caller(name, row["roles"]) if row is not None and matches else None
+        return _Verified(_caller(name, row["roles"])) if row is not None and matches else None
 
-    async def _look_up(self, token: str) -> Caller | None:
+    async def _look_up(self, token: str) -> _Verified | None:
         row = await self._fetch_row(
-            "SELECT users.name, users.roles FROM tokens JOIN users ON users.id = tokens.user_id"
+            "SELECT users.name, users.roles,"
+            " coalesce(extract(epoch FROM tokens.expires_at - now())::float8, 'Infinity') AS left_s"
+            " FROM tokens JOIN users ON users.id = tokens.user_id"
             " WHERE tokens.digest = $1 AND tokens.revoked_at IS NULL AND users.disabled_at IS NULL"
             " AND (tokens.expires_at IS NULL OR tokens.expires_at > now())",
             _token_digest(token),
         )
-        return None if row is None else _caller(row["name"], row["roles"])
+        return None if row is None else _Verified(_caller(row["name"], row["roles"]), row["left_s"])
 
     async def _fetch_row(self, query: str, *arguments: object) -> asyncpg.Record | None:
         if any(isinstance(argument, str) and "\x00" in argument for argument in arguments):
@@ -140,6 +209,10 @@ def _matches(password_hash: str, password: str) -> bool:
 
 def _caller(name: str, roles: Sequence[str]) -> Caller:
     return Caller(name, frozenset(Role(role) for role in roles))
+
+
+def _new_token() -> str:
+    return f"{TOKEN_PREFIX}_{secrets.token_urlsafe(32)}"
 
 
 def _token_digest(token: str) -> bytes:
@@ -208,7 +281,7 @@ async def create_token(connection: asyncpg.Connection, *, name: str, expires_at:
     InvalidInputError
         There is no such user.
     """
-    token = f"{TOKEN_PREFIX}_{secrets.token_urlsafe(32)}"
+    token = _new_token()
     with translated_errors():
         row = await connection.fetchrow(
             "INSERT INTO tokens (user_id, digest, expires_at) SELECT id, $2, $3 FROM users WHERE name = $1"

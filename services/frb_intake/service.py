@@ -9,6 +9,7 @@ from services.frb_intake import domain
 from services.frb_intake.accounts import Accounts
 from services.frb_intake.api.auth import Doorkeeper
 from services.frb_intake.api.compat import compat_router
+from services.frb_intake.api.session import session_router
 from services.frb_intake.api.slack import slack_router
 from services.frb_intake.api.v1 import v1_router
 from services.frb_intake.checking import ImageChecker, complaints
@@ -112,6 +113,7 @@ def _build(settings: FrbIntakeSettings, runtime: Runtime) -> Service:
                 follower=follower,
                 settings=section,
             ),
+            session_router(doorkeeper),
             *([slack_router(intake, section.slack_signing_secret)] if section.slack_signing_secret else []),
         ],
         configure=configure,

@@ -50,7 +50,7 @@ def routes(site: Site) -> APIRouter:
         if not hmac.compare_digest(csrf.encode(), csrf_code(secret_of(request)).encode()):
             return form(request, target, error="the form was too old; try again", status_code=403)
         try:
-            token = await site.intake.log_in(name, password, address=request.client.host if request.client else "")
+            token = await site.intake.log_in(name, password, hours=site.settings.session_hours)
         except ProblemError as error:
             if error.status not in REFUSED:
                 raise

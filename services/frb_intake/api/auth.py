@@ -3,13 +3,14 @@
 import base64
 import binascii
 import math
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import NoReturn
 
 from fastapi import Request
 
-from services.frb_intake.accounts import Accounts, Caller, Role
+from services.frb_intake.accounts import Accounts, Caller, Role, Session
 from services.frb_intake.intake import Asker
+from shared.http.problems import ProblemError
 from shared.http.rate_limit import RateLimiter
 
 MAX_CREDENTIAL_CHARACTERS = 1024
@@ -74,11 +75,10 @@ class Doorkeeper:
         AccessError
             Nobody who may do what one of `roles` may.
         """
-        address = request.client.host if request.client else None
-        caller = await self._caller(request, address)
+        caller = await self._caller(request)
         if not caller.roles & {*roles} and not (Role.READ in roles and self._public_reading):
             raise RoleMissingError(caller.name, roles[0])
-        return Asker(caller, address)
+        return Asker(caller, _address(request))
 
     async def admit_reader(self, request: Request) -> None:
         """Return when the caller may read."""
@@ -86,33 +86,97 @@ class Doorkeeper:
             await self.admit(request, Role.READ)
 
     async def identify(self, request: Request) -> Caller:
-        """Return who asks, whatever the roles."""
-        return await self._caller(request, request.client.host if request.client else None)
+        """Return who asks, whatever the roles; a token is looked up anew, so that nobody hears of one that ended."""
+        return await self._caller(request, trusts_tokens=False)
 
-    async def _caller(self, request: Request, address: str | None) -> Caller:
-        scheme, _, credential = request.headers.get("authorization", "").partition(" ")
-        shown: tuple[str, ...]
-        verify: Callable[..., Awaitable[Caller | None]]
-        if scheme.lower() == "basic":
-            shown = _basic(credential)
-            verify = self._accounts.by_password
-        elif scheme.lower() == "bearer" and 0 < len(credential) <= MAX_CREDENTIAL_CHARACTERS:
-            shown = (credential.strip(),)
-            verify = self._accounts.by_token
-        else:
+    async def begin_session(self, request: Request, name: str, password: str, *, hours: float) -> Session:
+        """Return a session for who has this password.
+
+        Raises
+        ------
+        AccessError
+            Nobody has it, or too many are tried from there.
+        """
+        caller = await self._by_password(request, name, password)
+        session = await self._accounts.begin_session(caller.name, hours=hours, address=_address(request))
+        if session is None:
+            raise WrongCredentialsError
+        return session
+
+    async def end_session(self, request: Request) -> None:
+        """End the session whose token is shown.
+
+        Raises
+        ------
+        AccessError
+            No token is shown, or nobody's.
+        """
+        scheme, credential = _shown(request)
+        if scheme != "bearer":
             raise NoCredentialsError
-        caller = self._accounts.trusted(*shown)
-        if caller is None:
-            # Who asks again what is being verified costs no further hash.
-            is_guess = not self._accounts.is_verifying(*shown)
-            if is_guess and (wait_s := self._verifications.check(address or "")) > 0:
-                raise TooManyRequestsError(wait_s)
-            caller = await verify(*shown)
-            if caller is None:
+        if await self._accounts.end_session(*credential, address=_address(request)) is None:
+            self._count_guess(request)
+            raise WrongCredentialsError
+
+    async def _caller(self, request: Request, *, trusts_tokens: bool = True) -> Caller:
+        scheme, credential = _shown(request)
+        if scheme == "basic":
+            caller = await self._by_password(request, *credential)
+        else:
+            verify = self._accounts.by_token if trusts_tokens else self._accounts.by_token_now
+            found = await verify(*credential)
+            if found is None:
+                # A lookup costs little, and nobody guesses 32 random bytes: only wrong tokens count.
+                self._count_guess(request)
                 raise WrongCredentialsError
+            caller = found
         if (wait_s := self._requests.check(caller.name)) > 0:
             raise TooManyRequestsError(wait_s)
         return caller
+
+    async def _by_password(self, request: Request, name: str, password: str) -> Caller:
+        caller = self._accounts.trusted(name, password)
+        if caller is None:
+            # Who asks again what is being verified costs no further hash.
+            if not self._accounts.is_verifying(name, password):
+                self._count_guess(request)
+            caller = await self._accounts.by_password(name, password)
+            if caller is None:
+                raise WrongCredentialsError
+        return caller
+
+    def _count_guess(self, request: Request) -> None:
+        if (wait_s := self._verifications.check(_address(request) or "")) > 0:
+            raise TooManyRequestsError(wait_s)
+
+
+def turn_away(error: AccessError) -> NoReturn:
+    """Raise the problem that tells somebody why they may not."""
+    if isinstance(error, TooManyRequestsError):
+        raise ProblemError(
+            429, "Too many requests", f"wait {error.retry_after} s", headers={"Retry-After": error.retry_after}
+        ) from error
+    if isinstance(error, RoleMissingError):
+        raise ProblemError(403, "Forbidden", f"{error.caller} has not the role {error.role}") from error
+    raise ProblemError(
+        401,
+        "Unauthorized",
+        "a token (Authorization: Bearer) or name and password (Basic) of an account is needed",
+        headers={"WWW-Authenticate": 'Basic realm="tocsin", Bearer'},
+    ) from error
+
+
+def _address(request: Request) -> str | None:
+    return request.client.host if request.client else None
+
+
+def _shown(request: Request) -> tuple[str, tuple[str, ...]]:
+    scheme, _, credential = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "basic":
+        return "basic", _basic(credential)
+    if scheme.lower() == "bearer" and 0 < len(credential) <= MAX_CREDENTIAL_CHARACTERS:
+        return "bearer", (credential.strip(),)
+    raise NoCredentialsError
 
 
 def _basic(credential: str) -> tuple[str, str]:

@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import nullcontext
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
@@ -14,12 +14,7 @@ from starlette.exceptions import HTTPException
 
 from services.frb_intake.accounts import Role
 from services.frb_intake.api.answers import BurstDetail, BurstPage, Me
-from services.frb_intake.api.auth import (
-    AccessError,
-    Doorkeeper,
-    RoleMissingError,
-    TooManyRequestsError,
-)
+from services.frb_intake.api.auth import AccessError, Doorkeeper, turn_away
 from services.frb_intake.api.export import FORMATS, exported
 from services.frb_intake.api.forms import read_form, read_images
 from services.frb_intake.follow import Follower
@@ -127,7 +122,7 @@ def v1_router(
             try:
                 return await doorkeeper.admit(request, *roles)
             except AccessError as error:
-                _turn_away(error)
+                turn_away(error)
 
         return Depends(admit)
 
@@ -135,7 +130,7 @@ def v1_router(
         try:
             await doorkeeper.admit_reader(request)
         except AccessError as error:
-            _turn_away(error)
+            turn_away(error)
 
     async def following(request: Request) -> AsyncIterator[None]:
         # Ends with the stream, not with the beginning of the answer.
@@ -305,7 +300,7 @@ def v1_router(
         try:
             caller = await doorkeeper.identify(request)
         except AccessError as error:
-            _turn_away(error)
+            turn_away(error)
         return _json(json.dumps({"name": caller.name, "roles": sorted(caller.roles)}))
 
     return router
@@ -331,21 +326,6 @@ _BURST_BODIES: dict[str, Any] = {
 _MEASUREMENT_BODIES: dict[str, Any] = {
     kind: {"schema": MeasurementIn.model_json_schema()} for kind in ("application/json", "application/yaml")
 }
-
-
-def _turn_away(error: AccessError) -> NoReturn:
-    if isinstance(error, TooManyRequestsError):
-        raise ProblemError(
-            429, "Too many requests", f"wait {error.retry_after} s", headers={"Retry-After": error.retry_after}
-        ) from error
-    if isinstance(error, RoleMissingError):
-        raise ProblemError(403, "Forbidden", f"{error.caller} has not the role {error.role}") from error
-    raise ProblemError(
-        401,
-        "Unauthorized",
-        "a token (Authorization: Bearer) or name and password (Basic) of an account is needed",
-        headers={"WWW-Authenticate": 'Basic realm="tocsin", Bearer'},
-    ) from error
 
 
 async def _burst_from_parts(request: Request, settings: FrbIntakeSection) -> tuple[CompleteBurstIn, list[Upload]]:

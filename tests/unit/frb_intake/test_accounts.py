@@ -31,7 +31,7 @@ class FakeDatabase:
 
     def __init__(self) -> None:
         self.users: dict[str, dict[str, Any]] = {"ada": {"password_hash": HASH, "roles": ["submit"]}}
-        self.tokens = {hashlib.sha256(TOKEN.encode()).digest(): {"name": "ada", "roles": ["submit"]}}
+        self.tokens = {hashlib.sha256(TOKEN.encode()).digest(): {"name": "ada", "roles": ["submit"], "left_s": 1e9}}
         self.queries = 0
 
     async def acquire(self) -> "FakeDatabase":
@@ -95,7 +95,7 @@ async def test_a_verified_credential_is_trusted_for_a_while_even_of_a_user_who_i
 
 async def test_a_wrong_credential_is_never_trusted(accounts: Accounts, database: FakeDatabase) -> None:
     assert await accounts.by_token("tocsin_new") is None
-    database.tokens[hashlib.sha256(b"tocsin_new").digest()] = {"name": "ada", "roles": ["submit"]}
+    database.tokens[hashlib.sha256(b"tocsin_new").digest()] = {"name": "ada", "roles": ["submit"], "left_s": 1e9}
     assert await accounts.by_token("tocsin_new") == ADA
 
 
