@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 
 from cli.stack.paths import DIRECTORY_VARIABLE
 from services.coincidence.settings import CoincidenceSettings
+from services.console.settings import ConsoleSettings
 from services.frb_intake.feeds import sources as frb_sources
 from services.frb_intake.settings import FrbIntakeSettings
 from services.gw_listener.settings import GwListenerSettings
@@ -97,20 +98,22 @@ Enums may grow: a reader that does not know a symbol sees UNKNOWN.
     )
     yield "\n## All topics\n"
     yield from _table(
-        ["topic", "key", "producers", "consumers", "partitions", "kept"],
+        ["topic", "key", "producers", "consumers", "followers", "partitions", "kept"],
         [
             (
                 f"[`{topic.name}`](#{topic.name.replace('.', '')})",
                 _code(topic.key),
                 ", ".join(topic.producers),
                 ", ".join(topic.consumers),
+                ", ".join(topic.followers),
                 str(topic.partitions),
                 f"{topic.retention_days} d",
             )
             for topic in load_topics()
         ],
     )
-    yield "\nWhat a service cannot handle goes to its dead-letter topic, with original bytes, key and headers:\n"
+    yield "\nA follower reads outside of any consumer group: each of its processes hears everything."
+    yield "\nWhat a consumer cannot handle goes to its dead-letter topic, with original bytes, key and headers:\n"
     yield from _table(
         ["dead-letter topic", "kept"],
         [(f"`{topic.name}`", f"{topic.retention_days} d") for topic in dead_letter_topics()],
@@ -209,6 +212,7 @@ SETTINGS: Mapping[str, type[ServiceSettings]] = {
     "frb_intake": FrbIntakeSettings,
     "coincidence": CoincidenceSettings,
     "notifier": NotifierSettings,
+    "console": ConsoleSettings,
 }
 SOURCES: Mapping[str, tuple[type[Section], ...]] = {
     "gw_listener": (ScimmaSource, GcnSource, KafkaSource, FilesSource),
@@ -497,7 +501,7 @@ def _channel(topic: Topic) -> dict[str, Any]:
 def _operations(topic: Topic) -> Iterator[tuple[str, dict[str, Any]]]:
     """What our services do; upstream's own sending is not ours to describe."""
     channel = {"$ref": f"#/channels/{topic.name}"}
-    for service in () if topic.external else topic.producers:
+    for service in [producer for producer in topic.producers if producer in SETTINGS]:
         yield (
             f"{service}.sends.{topic.name}",
             {"action": "send", "channel": channel, "summary": f"{service} writes {topic.name}."},
@@ -511,6 +515,11 @@ def _operations(topic: Topic) -> Iterator[tuple[str, dict[str, Any]]]:
                 "summary": f"{service} reads {topic.name}, in the consumer group of its name.",
                 "bindings": {"kafka": {"groupId": {"type": "string", "const": service}, "bindingVersion": "0.5.0"}},
             },
+        )
+    for service in topic.followers:
+        yield (
+            f"{service}.follows.{topic.name}",
+            {"action": "receive", "channel": channel, "summary": f"{service} follows {topic.name}, outside any group."},
         )
 
 

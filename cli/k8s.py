@@ -19,6 +19,9 @@ NOTICE = "# Made from schemas/topics by `make docs`; edit there.\n"
 API_VERSION = "kafka.strimzi.io/v1"
 LABELS = {"strimzi.io/cluster": "tocsin"}
 
+OPERATOR = "console"
+# On its pages people look into every topic, and send dead letters back to where they came from.
+
 
 def kubernetes_name(name: str) -> str:
     """A name as Kubernetes takes it: `gw_listener` is `gw-listener` there."""
@@ -67,11 +70,19 @@ def _all_topics() -> list[Topic]:
 
 def _rights(service: str) -> list[dict[str, Any]]:
     group = {"type": "group", "name": service, "patternType": "literal"}
-    rights: list[dict[str, Any]] = [{"resource": group, "operations": ["Read", "Describe"]}]
+    is_operator = service == OPERATOR
+    # Readers outside of any group name one all the same, which is looked up and never joined. How far dead letters are
+    # worked off is the offset of such a one.
+    unjoined = {"type": "group", "name": "tocsin.", "patternType": "prefix"}
+    rights: list[dict[str, Any]] = [
+        {"resource": group, "operations": ["Read", "Describe"]},
+        {"resource": unjoined, "operations": ["Read", "Describe"] if is_operator else ["Describe"]},
+    ]
     for topic in _all_topics():
-        writes = service in topic.producers
+        writes = service in topic.producers or (is_operator and bool(topic.consumers))
         # After a crash a relay looks at the end of the topics it writes.
-        operations = ["Read"] if writes or service in topic.consumers else []
+        reads = is_operator or service in (*topic.consumers, *topic.followers)
+        operations = ["Read"] if writes or reads else []
         operations += ["Write"] if writes else []
         if operations:
             resource = {"type": "topic", "name": topic.name, "patternType": "literal"}

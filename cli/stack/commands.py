@@ -12,7 +12,7 @@ from cli import migrate, topics
 from cli.environment import settings_from
 from cli.errors import told_in_one_line
 from cli.stack.component import ComponentHealth
-from cli.stack.services import SERVICES, ServiceProcess
+from cli.stack.services import SERVICES, ServiceProcess, addresses
 from cli.stack.stack import Progress, Stack
 from shared.errors import InvalidInputError, TocsinError
 from shared.inbox import dead_letter_desk
@@ -86,7 +86,8 @@ def bring_up(
         prepare(stack.environment())
     for process in processes:
         progress(f"{process.name}: starting")
-        process.launch(stack.environment())
+        # At its turn: one whose port was taken has another by now.
+        process.launch({**stack.environment(), **addresses(stack.directory / "services")})
     for process in processes:
         process.wait_until_ready()
         progress(f"{process.name}: {process.health().detail}")

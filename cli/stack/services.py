@@ -4,6 +4,7 @@ A service that dies stays dead until the next `tocsin up`: `tocsin status` says 
 over and over would hide both. (A container engine or Kubernetes restarts it, and counts.)
 """
 
+import json
 import os
 import sys
 from collections.abc import Mapping
@@ -41,6 +42,19 @@ SERVICES: Mapping[str, Service] = {
         Service("console", 8105, "shows people all of it, live, and lets them rate and mend"),
     )
 }
+
+
+def addresses(directory: Path) -> dict[str, str]:
+    """Variables by which the console finds the other services of this machine, as far as nobody has set them."""
+    others = {
+        name: ServiceProcess(service, directory).address for name, service in SERVICES.items() if name != "console"
+    }
+    variables = {
+        "TOCSIN_CONSOLE__INTAKE_URL": others["frb_intake"],
+        "TOCSIN_CONSOLE__NOTIFIER_URL": others["notifier"],
+        "TOCSIN_CONSOLE__SERVICES": json.dumps(others),
+    }
+    return {name: value for name, value in variables.items() if name not in os.environ}
 
 
 class ServiceProcess:

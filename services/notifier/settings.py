@@ -30,7 +30,7 @@ class NotifierSection(Section):
 
     channels: tuple[ChannelSettings, ...] = Field((), description="Where notices go.")
     rules: tuple[Rule, ...] = Field((), description="What goes there; one rule that fits is enough.")
-    site_url: str = Field("http://127.0.0.1:8000", description="Where people read about an event; links begin with it.")
+    site_url: str = Field("http://127.0.0.1:8105", description="Where people read about an event; links begin with it.")
     observatory: str = Field("TOCSIN", description="Who tells.")
     heartbeat_s: float = Field(30.0, gt=0, description="How often notices.heartbeats has a sign of life.")
     max_age_h: float = Field(

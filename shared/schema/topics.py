@@ -19,7 +19,8 @@ class Topic(BaseModel):
 
     `record` is a folder of `schemas/avro` and `key` one of that record's fields. Both are None where the
     messages follow another's contract: upstream's, described in the folder `external` of `schemas/external`,
-    or, for dead letters, that of whatever failed.
+    or, for dead letters, that of whatever failed. `consumers` work in the consumer group of their name and have a
+    dead-letter topic each; `followers` read outside of any group, so that each of their processes hears everything.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -36,6 +37,7 @@ class Topic(BaseModel):
     compatibility: Literal["FULL_TRANSITIVE", "NONE"]
     producers: tuple[str, ...] = Field(min_length=1)
     consumers: tuple[str, ...]
+    followers: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _ours_has_a_contract(self) -> "Topic":

@@ -19,6 +19,7 @@ def everyone_on(topic: Topic) -> Iterator[str]:
         yield topic.owner
         yield from topic.producers
     yield from topic.consumers
+    yield from topic.followers
 
 
 @pytest.mark.parametrize("topic", load_topics(), ids=lambda topic: topic.name)

@@ -1,6 +1,7 @@
 """The manifests, checked without a cluster: well formed, complete, and saying what the code says."""
 
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import pytest
 import yaml
 
 from cli import k8s
+from cli.docs import SETTINGS
 from cli.stack.services import SERVICES
 from services.frb_intake.settings import FrbIntakeSettings
 from shared.schema.topics import load_topics
@@ -31,9 +33,11 @@ SECRETS_BY_PEOPLE = {
     "gw-listener-sources",
     "frb-intake-feeds",
     "notifier-channels",
+    "console-settings",
     "frb-intake-tls",
+    "console-tls",
 }
-# Optional but for the last; documented where they are referred to.
+# Optional but for the last two; documented where they are referred to.
 
 KUBERNETES_VERSION = "1.37"
 
@@ -237,9 +241,48 @@ def test_everything_is_closed_but_for_what_is_named() -> None:
             assert label not in labels or labels[label] in known
 
 
+def reached_by(ingress: Manifest) -> dict[str, str]:
+    return {path["path"]: path["pathType"] for paths in values(ingress, "paths") for path in paths}
+
+
+def test_the_world_reaches_every_page_of_the_console_and_nothing_that_is_for_operators() -> None:
+    ingress = of_kind("Ingress")["console"]
+    reached = reached_by(ingress)
+    prefixes = {path for path, kind in reached.items() if kind == "Prefix"}
+
+    def is_reached(path: str) -> bool:
+        return path in reached or any(path.startswith(f"{prefix}/") for prefix in prefixes)
+
+    files = sorted((FOLDER.parent / "services" / "console" / "pages").glob("*.py"))
+    ways = re.compile(r'@router\.\w+\("([^"]+)"')
+    pages = [page for file in files for page in ways.findall(file.read_text("utf-8"))]
+    assert {"/", "/live", "/static/{name}"} <= {*pages}
+    assert [page for page in pages if not is_reached(page)] == []
+    assert [path for path in ("/metrics", "/status", "/healthz", "/readyz") if is_reached(path)] == []
+    assert {service["name"] for service in values(ingress, "service")} == {"console"}
+    assert ingress["spec"]["tls"]
+
+
+def test_the_console_asks_the_services_where_they_are() -> None:
+    (container,) = of_kind("Deployment")["console"]["spec"]["template"]["spec"]["containers"]
+    variables = {variable["name"]: variable.get("value") for variable in container["env"]}
+    there = {
+        name: f"http://{k8s.kubernetes_name(name)}:{service.http_port}"
+        for name, service in SERVICES.items()
+        if name != "console"
+    }
+    assert json.loads(variables["TOCSIN_CONSOLE__SERVICES"]) == there
+    assert variables["TOCSIN_CONSOLE__INTAKE_URL"] == there["frb_intake"]
+    assert variables["TOCSIN_CONSOLE__NOTIFIER_URL"] == there["notifier"]
+    (egress,) = of_kind("NetworkPolicy")["console"]["spec"]["egress"]
+    assert {port["port"] for port in egress["ports"]} == {
+        service.http_port for name, service in SERVICES.items() if name != "console"
+    }
+
+
 def test_the_world_reaches_the_doors_of_the_intake_and_nothing_that_is_for_operators() -> None:
-    (ingress,) = of_kind("Ingress").values()
-    reached = {path["path"]: path["pathType"] for paths in values(ingress, "paths") for path in paths}
+    ingress = of_kind("Ingress")["frb-intake"]
+    reached = reached_by(ingress)
     compatible = ("/observation_create/", "/frbevent_create/", "/radio_measurement_create/")
     slack = ("/slack_get_rating/", "/slack/interactions")
     whole = {"/api/v1": "Prefix", "/media/candidates": "Prefix"}
@@ -249,19 +292,17 @@ def test_the_world_reaches_the_doors_of_the_intake_and_nothing_that_is_for_opera
 
 
 def test_the_proxy_takes_what_the_intake_takes() -> None:
-    (ingress,) = of_kind("Ingress").values()
+    ingress = of_kind("Ingress")["frb-intake"]
     limit = ingress["metadata"]["annotations"]["nginx.ingress.kubernetes.io/proxy-body-size"]
     assert int(limit.removesuffix("m")) * 2**20 >= FrbIntakeSettings().frb_intake.max_body_bytes
 
 
 def test_settings_in_the_cluster_are_settings_of_the_services() -> None:
-    from shared.settings import ServiceSettings
-
-    names = set(of_kind("ConfigMap")["tocsin-settings"]["data"])
-    names |= {
-        variable["name"] for variables in values(list(of_kind("Deployment").values()), "env") for variable in variables
-    }
-    for name in names:
-        section, _, key = name.removeprefix("TOCSIN_").lower().partition("__")
-        model = ServiceSettings.model_fields[section].annotation
-        assert key in model.model_fields, name  # type: ignore[union-attr]
+    for_all = set(of_kind("ConfigMap")["tocsin-settings"]["data"])
+    for name, settings in SETTINGS.items():
+        deployment = of_kind("Deployment")[k8s.kubernetes_name(name)]
+        own = {variable["name"] for variables in values(deployment, "env") for variable in variables}
+        for variable in for_all | own:
+            section, _, key = variable.removeprefix("TOCSIN_").lower().partition("__")
+            model = settings.model_fields[section].annotation
+            assert key in model.model_fields, (name, variable)  # type: ignore[union-attr]

@@ -1,5 +1,6 @@
 """What `tocsin up` and `tocsin status` do and say, with no server in sight."""
 
+import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ from typer.testing import CliRunner
 
 from cli.stack import Stack, StackError, commands
 from cli.stack.commands import StatusLine, bring_up, service_processes
+from cli.stack.services import SERVICES, addresses
 from shared.errors import InvalidInputError
 
 
@@ -122,3 +124,13 @@ def test_asking_for_the_status_of_a_stack_that_never_ran_leaves_no_trace(
     assert all(line.state in ("down", "absent") for line in commands.survey(stack))
     assert [process.name for process in service_processes(stack, ["skymap_parser"])] == ["skymap_parser"]
     assert not (tmp_path / "never").exists()
+
+
+def test_the_console_is_told_where_the_others_listen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number, name in enumerate(SERVICES, 23456):
+        (tmp_path / f"{name}.port").write_text(str(number))
+    monkeypatch.setenv("TOCSIN_CONSOLE__NOTIFIER_URL", "http://elsewhere:8104")
+    variables = addresses(tmp_path)
+    assert variables["TOCSIN_CONSOLE__INTAKE_URL"] == "http://127.0.0.1:23458"
+    assert json.loads(variables["TOCSIN_CONSOLE__SERVICES"]).keys() == SERVICES.keys() - {"console"}
+    assert "TOCSIN_CONSOLE__NOTIFIER_URL" not in variables, "what somebody has set stays"
