@@ -195,9 +195,8 @@ def test_asyncapi_document_has_a_channel_per_topic_and_an_operation_per_user() -
     assert ("send", "#/channels/igwn.gwalert") not in used, "upstream's sending is not ours to describe"
     assert ("send", "#/channels/gw.skymaps") in used
     assert ("send", "#/channels/gcn.notices.tocsin.frb") in used, "what we send in the words of others is ours"
-    followed = {
-        operation["channel"]["$ref"] for name, operation in document["operations"].items() if ".follows." in name
-    }
+    operations = document["operations"]
+    followed = {operations[name]["channel"]["$ref"] for name in operations if ".follows." in name}
     assert "#/channels/notices.deliveries" in followed
     assert document["components"]["messages"]["gw_alert"]["payload"]["schema"] == newest_schema("gw_alert")
 
