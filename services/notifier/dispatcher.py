@@ -1,7 +1,8 @@
 """Sends what is due on one channel, one after the other, and never twice what may have arrived.
 
 A delivery is SENDING, committed, before it leaves, and what came of it is committed after. Whoever finds it SENDING
-knows that a process died in between, and asks the other side first.
+knows that a process died in between, and asks the other side first. When nothing else waits, the transaction that
+decides a delivery makes it SENDING too, and it leaves as soon as that is committed.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import asyncpg
@@ -20,6 +22,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from services.notifier.channels.channel import Answer, Channel, Prepared, TooManyRequestsError, UncertainError
 from services.notifier.channels.common import CommonSettings
+from services.notifier.happenings import Happening
 from services.notifier.store import WAKE, Due, NotifierStore
 from shared.db.errors import translated_errors
 from shared.db.pool import connect
@@ -70,6 +73,10 @@ class Dispatcher:
         self._limit = RateLimiter(rate_per_s=settings.per_minute / 60, burst=settings.at_once)
         self._failures = 0
         self._open_until = 0.0
+        self._is_waiting = False
+        self._is_promised = False
+        self._is_unsettled = False
+        self._decided: tuple[Due, Prepared] | None = None
         self._random = random.Random()  # noqa: S311
         self._log = log.bind(channel=channel.name)
 
@@ -90,14 +97,69 @@ class Dispatcher:
         connection.add_termination_listener(lambda _: self._wake.set())
         while not await self._become_the_only_one(connection):  # noqa: ASYNC110  (another process's lock)
             await asyncio.sleep(OUTAGE_S)
-        await self._settle()
-        while not connection.is_closed():
+        # What was promised, and is in the database by now or not, is found there.
+        while self._is_promised:
             self._wake.clear()
-            wait_s = await self._send_next()
-            if wait_s > 0 and not await self._woken_within(min(wait_s, IDLE_S)):
-                # What wakes comes over the connection, and proves that it lives; a lost one has lost the lock.
-                with translated_errors():
-                    await connection.execute("SELECT 1")
+            await self._wake.wait()
+        self._decided = None
+        await self._settle()
+        try:
+            while not connection.is_closed():
+                self._wake.clear()
+                await self._send_decided()
+                wait_s = await self._send_next()
+                if wait_s > 0 and not await self._woken_within(min(wait_s, IDLE_S)):
+                    # What wakes comes over the connection, and proves that it lives; a lost one has lost the lock.
+                    with translated_errors():
+                        await connection.execute("SELECT 1")
+                self._is_waiting = False
+        finally:
+            self._is_waiting = False
+
+    async def take(self, row: asyncpg.Record, happening: Happening, work: UnitOfWork, store: NotifierStore) -> bool:
+        """Have the transaction that decides a delivery say that it is being sent, and send it after the commit.
+
+        False: it is not taken, and has its turn when it is due.
+        """
+        if not self._may_take:
+            return False
+        due = await store.read(row, happening)
+        is_sent = due.job.mode in (ChannelMode.SANDBOX, ChannelMode.PRODUCTION)
+        is_forbidden = due.job.mode is ChannelMode.PRODUCTION and happening.is_test
+        if not is_sent or is_forbidden:
+            return False
+        try:
+            prepared = self._channel.prepare(due.job)
+        except Exception:  # noqa: BLE001  (met again, and told, when it is due)
+            return False
+        # Asked again, for another may have been taken meanwhile.
+        if prepared is None or not self._may_take or self._limit.check(self._channel.name) > 0:
+            return False
+        self._is_promised = True
+        work.at_end(partial(self._after, due, prepared))
+        await store.put(due, DeliveryState.SENDING, prepared=prepared, tried=True)
+        return True
+
+    @property
+    def _may_take(self) -> bool:
+        return self._is_waiting and not self._is_promised and self._failures == 0 and not self._wake.is_set()
+
+    def _after(self, due: Due, prepared: Prepared, is_committed: bool) -> None:
+        self._is_promised = False
+        if is_committed:
+            self._decided = due, prepared
+        else:
+            # Or it is, and nobody heard of it.
+            self._is_unsettled = True
+        self._wake.set()
+
+    async def _send_decided(self) -> None:
+        if self._is_unsettled:
+            self._is_unsettled = False
+            await self._settle()
+        if self._decided is not None:
+            decided, self._decided = self._decided, None
+            await self._send(*decided)
 
     async def _woken_within(self, wait_s: float) -> bool:
         with contextlib.suppress(TimeoutError):
@@ -133,6 +195,7 @@ class Dispatcher:
             store = self._store(work)
             due = await store.due(self._channel.name)
             if due is None:
+                self._is_waiting = True
                 wait_s = await store.wait_s(self._channel.name)
                 # A hundredth more than nothing: clocks differ by their last digit.
                 return IDLE_S if wait_s is None else max(wait_s, 0.01)

@@ -31,6 +31,11 @@ class Row:
         return self.state is DeliveryState.PENDING and self.attempts == 0
 
     @property
+    def is_under_way(self) -> bool:
+        """What comes after it must wait."""
+        return self.state in (DeliveryState.PENDING, DeliveryState.SENDING)
+
+    @property
     def was_told(self) -> bool:
         """It left, or may have, or would have if the channel sent."""
         dry = self.state is DeliveryState.SUPPRESSED and self.mode is ChannelMode.DRY_RUN

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from services.notifier.channels.channel import Channel
+from services.notifier.dispatcher import Dispatcher
 from services.notifier.domain import decide
 from services.notifier.happenings import TOPICS, Happening, read_happening
 from services.notifier.rules import Rule
@@ -18,19 +19,21 @@ from shared.schema.codec import decode
 
 
 class NotifierHandler:
-    """Decides; nothing leaves from here."""
+    """Decides; nothing leaves from here, but what nothing stands before is given to its sender at once."""
 
     def __init__(
         self,
         *,
         channels: Mapping[str, Channel],
         modes: Mapping[str, ChannelMode],
+        dispatchers: Mapping[str, Dispatcher],
         rules: Sequence[Rule],
         max_age_h: float,
         sender: str,
     ) -> None:
         self._channels = channels
         self._modes = modes
+        self._dispatchers = dispatchers
         self._rules = rules
         self._max_age_h = max_age_h
         self._sender = sender
@@ -44,17 +47,18 @@ class NotifierHandler:
         """Put down what is told of it on each channel; a burst's or a wave's shown state takes its coincidences in."""
         store = NotifierStore(work, sender=self._sender)
         store.add_happening(happening)
-        await self._decide(happening, store, cause=happening, channels=self._channels, rules=self._rules)
+        await self._decide(happening, work, store, cause=happening, channels=self._channels, rules=self._rules)
         showing = {name: channel for name, channel in self._channels.items() if channel.gathers}
         for subject in happening.parents:
             parent = await store.newest(subject)
             if parent is not None and not parent.is_over:
                 # Without rules: only what was told is brought up to date.
-                await self._decide(parent, store, cause=happening, channels=showing, rules=())
+                await self._decide(parent, work, store, cause=happening, channels=showing, rules=())
 
     async def _decide(
         self,
         happening: Happening,
+        work: UnitOfWork,
         store: NotifierStore,
         *,
         cause: Happening,
@@ -72,11 +76,18 @@ class NotifierHandler:
             now=datetime.now(UTC),
         )
         for decision in decisions:
-            await store.add(
+            before = earlier.get(decision.channel, ())
+            row = await store.add(
                 happening,
                 decision,
                 cause=cause,
                 channel=channels[decision.channel],
                 mode=self._modes[decision.channel],
-                revision=revision_after(earlier.get(decision.channel, ())),
+                revision=revision_after(before),
             )
+            if row is None:
+                continue
+            dispatcher = self._dispatchers.get(decision.channel)
+            is_next = not any(each.is_under_way for each in before)
+            if not (dispatcher and is_next and await dispatcher.take(row, happening, work, store)):
+                store.queue(row, happening)

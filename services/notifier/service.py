@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
+
 import httpx
 import structlog
+from fastapi import FastAPI
 
 from services.notifier import pictures
 from services.notifier.api import router
+from services.notifier.by_hand import UnknownDeliveryError, WrongStateError
 from services.notifier.channels.channel import Channel
 from services.notifier.channels.email import EmailSettings, open_email
 from services.notifier.channels.gcn import GcnSettings, open_gcn
@@ -23,9 +27,15 @@ from services.notifier.settings import NAME, ChannelSettings, NotifierSettings
 from shared.compute import WorkerDiedError
 from shared.events.blob import BlobRef
 from shared.events.notices import ChannelMode
+from shared.http.identity import Identities
+from shared.http.limits import RequestLimits
+from shared.http.problems import install_problem_handlers
 from shared.inbox.subscription import Subscription
 from shared.runner import Runtime, Service, ServiceDefinition
 from shared.schema.topics import dead_letter_topic
+
+MAX_BODY_BYTES = 16 * 1024
+BODY_TIMEOUT_S = 10.0
 
 log = structlog.get_logger(__name__)
 
@@ -47,8 +57,14 @@ def _build(settings: NotifierSettings, runtime: Runtime) -> Service:
         except WorkerDiedError as error:
             log.warning("pictures.not_ready", reason=str(error))
 
+    def configure(app: FastAPI) -> None:
+        statuses = {UnknownDeliveryError: HTTPStatus.NOT_FOUND, WrongStateError: HTTPStatus.CONFLICT}
+        install_problem_handlers(app, statuses=statuses)
+        app.add_middleware(RequestLimits, max_body_bytes=MAX_BODY_BYTES, body_timeout_s=BODY_TIMEOUT_S)
+
+    http = httpx.AsyncClient(follow_redirects=False)
     tools = Tools(
-        http=httpx.AsyncClient(follow_redirects=False),
+        http=http,
         blobs=runtime.blobs,
         draw=draw,
         site_url=section.site_url.rstrip("/"),
@@ -56,18 +72,19 @@ def _build(settings: NotifierSettings, runtime: Runtime) -> Service:
         observatory=section.observatory,
     )
     channels = {each.name: open_channel(each, tools) for each in section.channels}
+    dispatchers = {
+        each.name: Dispatcher(channels[each.name], each, pool=runtime.pool, database=settings.database, schema=NAME)
+        for each in section.channels
+        if each.mode is not ChannelMode.OFF
+    }
     handler = NotifierHandler(
         channels=channels,
         modes={each.name: each.mode for each in section.channels},
+        dispatchers=dispatchers,
         rules=section.rules,
         max_age_h=section.max_age_h,
         sender=f"tocsin.{NAME}",
     )
-    dispatchers = [
-        Dispatcher(channels[each.name], each, pool=runtime.pool, database=settings.database, schema=NAME)
-        for each in section.channels
-        if each.mode is not ChannelMode.OFF
-    ]
     return Service(
         subscriptions=[
             Subscription(
@@ -81,12 +98,13 @@ def _build(settings: NotifierSettings, runtime: Runtime) -> Service:
             for topic in TOPICS
         ],
         background=[
-            *(dispatcher.run for dispatcher in dispatchers),
+            *(dispatcher.run for dispatcher in dispatchers.values()),
             *(channel.run for channel in channels.values()),
             Heart(runtime.pool, service=NAME, interval_s=section.heartbeat_s).run,
             *([warm_up] if any(isinstance(each, SlackSettings) and each.draws for each in section.channels) else []),
         ],
-        routers=[router(runtime.pool)],
+        routers=[router(runtime.pool, Identities(http, section.accounts_url), sender=f"tocsin.{NAME}")],
+        configure=configure,
     )
 
 

@@ -36,6 +36,12 @@ WHERE channel = $1 AND next_attempt_at IS NOT NULL AND state IN ('PENDING', 'SEN
     SELECT FROM deliveries AS before WHERE before.channel = d.channel AND before.subject = d.subject
       AND before.id < d.id AND before.state IN ('PENDING', 'SENDING')))
 """
+_PUT = """
+UPDATE deliveries SET state = $2, reason = $3, request = coalesce($4, request), answer = coalesce($5, answer),
+  reference = coalesce($6, reference), tns_name = coalesce($7, tns_name),
+  next_attempt_at = now() + make_interval(secs => $8), attempts = attempts + $9, mode = $10, changed_at = now()
+WHERE id = $1 RETURNING *
+"""
 _INTERRUPTED = """
 SELECT d.*, h.topic, h.record FROM deliveries AS d JOIN happenings AS h USING (event_id)
 WHERE d.channel = $1 AND d.state = 'SENDING' ORDER BY d.id
@@ -69,9 +75,12 @@ class NotifierStore:
         self._sender = sender
 
     def add_happening(self, happening: Happening) -> None:
-        """Remember a record."""
+        """Remember a record; others who decide about its subject wait."""
         self._work.write(
-            "INSERT INTO happenings (event_id, topic, subject, record) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
+            "WITH locked AS MATERIALIZED (SELECT pg_advisory_xact_lock(hashtextextended($3, 2))::text AS had)"
+            " INSERT INTO happenings (event_id, topic, subject, record)"
+            " SELECT $1::uuid, $2::text, $3::text, $4::jsonb FROM locked WHERE had IS NOT NULL"
+            " ON CONFLICT DO NOTHING",
             happening.event_id,
             happening.topic,
             happening.subject,
@@ -93,11 +102,10 @@ class NotifierStore:
         return None if row is None else as_happening(row)
 
     async def earlier(self, subject: str) -> Mapping[str, list[Row]]:
-        """Return what is known of a subject's deliveries, by channel, oldest first.
+        """Return what is known of the deliveries of a subject, which `add_happening` or `newest` locked.
 
-        Others who decide about the same subject wait.
+        By channel, oldest first.
         """
-        await self._lock(subject)
         rows = await self._work.fetch(
             "SELECT id, channel, revision, action, state, attempts, mode FROM deliveries WHERE subject = $1"
             " ORDER BY id",
@@ -129,8 +137,11 @@ class NotifierStore:
         channel: Channel,
         mode: ChannelMode,
         revision: int,
-    ) -> None:
-        """Store a decision about a happening and what it makes needless; announce both."""
+    ) -> asyncpg.Record | None:
+        """Store a decision about a happening and what it makes needless; announce what is settled by it.
+
+        Returns the delivery when it is to be told: it is taken at once, or waits (`queue`).
+        """
         if decision.needless:
             rows = await self._work.fetch(
                 "UPDATE deliveries SET state = 'SUPPRESSED', reason = $2, next_attempt_at = NULL, changed_at = now()"
@@ -159,18 +170,24 @@ class NotifierStore:
             cause.event_id,
             cause.topic,
         )
-        if row is not None:
+        if row is not None and state is not DeliveryState.PENDING:
             self._announce(row, frb_id=frb_id_of(happening))
-            self.wake(decision.channel)
+            return None
+        return row
+
+    def queue(self, row: asyncpg.Record, happening: Happening) -> None:
+        """Announce that a delivery waits for its turn, and have its channel look."""
+        self._announce(row, frb_id=frb_id_of(happening))
+        self.wake(row["channel"])
 
     async def due(self, channel: str) -> Due | None:
         """Return the delivery of a channel whose turn it is: of one subject never before those before it."""
         row = await self._work.fetch_row(_DUE, channel)
-        return None if row is None else await self._read(row)
+        return None if row is None else await self.read(row, as_happening(row))
 
     async def interrupted(self, channel: str) -> list[Due]:
         """Return what was being sent when a process died."""
-        return [await self._read(row) for row in await self._work.fetch(_INTERRUPTED, channel)]
+        return [await self.read(row, as_happening(row)) for row in await self._work.fetch(_INTERRUPTED, channel)]
 
     async def by_id(self, delivery_id: int) -> Due | None:
         """Return a delivery, locked."""
@@ -179,7 +196,7 @@ class NotifierStore:
             " WHERE d.id = $1 FOR UPDATE OF d",
             delivery_id,
         )
-        return None if row is None else await self._read(row)
+        return None if row is None else await self.read(row, as_happening(row))
 
     def align(self, channel: str, wait_s: float) -> None:
         """Have nothing of a channel that was tried before wait longer than this."""
@@ -213,11 +230,7 @@ class NotifierStore:
         mode: ChannelMode | None = None,
     ) -> None:
         """Store what became of a delivery, in its job's mode unless told otherwise; announce what is not under way."""
-        row = await self._work.fetch_row(
-            "UPDATE deliveries SET state = $2, reason = $3, request = coalesce($4, request),"
-            " answer = coalesce($5, answer), reference = coalesce($6, reference), tns_name = coalesce($7, tns_name),"
-            " next_attempt_at = now() + make_interval(secs => $8), attempts = attempts + $9, mode = $10,"
-            " changed_at = now() WHERE id = $1 RETURNING *",
+        values = (
             due.job.delivery_id,
             state,
             reason,
@@ -229,11 +242,15 @@ class NotifierStore:
             int(tried),
             mode or due.job.mode,
         )
-        if row is not None and state is not DeliveryState.SENDING:
+        if state is DeliveryState.SENDING:
+            self._work.write(_PUT, *values)
+            return
+        row = await self._work.fetch_row(_PUT, *values)
+        if row is not None:
             self._announce(row, frb_id=frb_id_of(due.job.happening))
 
-    async def _read(self, row: asyncpg.Record) -> Due:
-        happening = as_happening(row)
+    async def read(self, row: asyncpg.Record, happening: Happening) -> Due:
+        """Return a delivery with everything that its channel may want to know."""
         before = await self._work.fetch(
             "SELECT revision, action, reference, answer, request FROM deliveries"
             " WHERE channel = $1 AND subject = $2 AND id < $3 AND (state IN ('SENT', 'CONFIRMED', 'UNKNOWN')"

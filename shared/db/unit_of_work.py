@@ -62,6 +62,11 @@ class UnitOfWork:
         self._connection = connection
         self._writes: list[tuple[str, tuple[Any, ...]]] = []
         self._emitted: list[OutgoingEvent] = []
+        self._at_end: list[Callable[[bool], None]] = []
+
+    def at_end(self, tell: Callable[[bool], None]) -> None:
+        """Have `tell` called after the transaction, with whether it is known to be committed."""
+        self._at_end.append(tell)
 
     async def claim(self, consumer: str, event_ids: Iterable[uuid.UUID]) -> set[uuid.UUID]:
         """Mark events as handled by `consumer`; return those that were not handled before.
@@ -137,17 +142,23 @@ async def unit_of_work(pool: asyncpg.Pool, committed: Callable[[], None] = lambd
         with translated_errors():
             await transaction.start()
         work = UnitOfWork(connection)
+        is_committed = False
         try:
-            yield work
-            emitted = await work._finish()
-        except asyncio.CancelledError:
-            raise  # the connection is given up, and the server rolls back
-        except BaseException:
-            # When the connection is lost the server rolls back by itself; what counts is why we are here.
-            with suppress(DatabaseUnavailableError), translated_errors():
-                await transaction.rollback()
-            raise
-        with translated_errors():
-            await transaction.commit()
+            try:
+                yield work
+                emitted = await work._finish()
+            except asyncio.CancelledError:
+                raise  # the connection is given up, and the server rolls back
+            except BaseException:
+                # When the connection is lost the server rolls back by itself; what counts is why we are here.
+                with suppress(DatabaseUnavailableError), translated_errors():
+                    await transaction.rollback()
+                raise
+            with translated_errors():
+                await transaction.commit()
+            is_committed = True
+        finally:
+            for tell in work._at_end:
+                tell(is_committed)
         if emitted:
             committed()

@@ -107,9 +107,11 @@ class NotifierUnderTest:
         self.pool = pool
         self.channels = {channel.name: channel for channel in channels}
         self.settings = {name: CommonSettings(name=name, mode=mode, **common) for name in self.channels}
+        self.dispatchers: dict[str, Dispatcher] = {}
         self.handler = NotifierHandler(
             channels=self.channels,
             modes=dict.fromkeys(self.channels, mode),
+            dispatchers=self.dispatchers,
             rules=rules if rules is not None else [Rule(channel=name) for name in self.channels],
             max_age_h=1e6,
             sender="test",
@@ -128,15 +130,17 @@ class NotifierUnderTest:
     @asynccontextmanager
     async def sending(self) -> AsyncIterator[None]:
         """Senders of all channels, until the block ends: cancelled then, as if the process died."""
-        tasks = [
-            asyncio.create_task(
-                Dispatcher(channel, self.settings[name], pool=self.pool, database=self.database, schema=NAME).run()
-            )
-            for name, channel in self.channels.items()
-        ]
+        self.dispatchers.update(
+            {
+                name: Dispatcher(channel, self.settings[name], pool=self.pool, database=self.database, schema=NAME)
+                for name, channel in self.channels.items()
+            }
+        )
+        tasks = [asyncio.create_task(each.run()) for each in self.dispatchers.values()]
         try:
             yield
         finally:
+            self.dispatchers.clear()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
