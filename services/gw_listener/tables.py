@@ -36,7 +36,10 @@ alerts = sa.Table(
     sa.Column("received_at", Timestamp, nullable=False),
     sa.Column("source", sa.Text, nullable=False, comment="The source that brought it first."),
     sa.Column("record", pg.JSONB, nullable=False, comment="What went out on gw.alerts."),
+    # As PostgreSQL writes it: (record->>'is_test')::boolean.
+    sa.Column("is_test", sa.Boolean, sa.Computed("((record ->> 'is_test'::text))::boolean", persisted=True)),
     sa.UniqueConstraint("superevent_id", "sequence"),
+    sa.Index(None, "is_test", "received_at"),
     comment="Every alert accepted, once, whichever source brought it.",
 )
 

@@ -66,6 +66,7 @@ deliveries = sa.Table(
     ),
     sa.Index(None, "subject"),
     sa.Index(None, "changed_at"),
+    sa.Index(None, "is_test", "changed_at"),
     sa.Index(None, "state", "id"),
     sa.Index(None, "channel", "id"),
     comment="One row for each thing told, or to be told, on a channel.",

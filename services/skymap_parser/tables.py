@@ -31,6 +31,7 @@ skymaps = sa.Table(
     sa.Column("picture", pg.JSONB, comment="Blob reference of the all-sky picture (PNG); null until it is drawn."),
     sa.Index(None, "superevent_id"),
     sa.Index(None, "event_time"),
+    sa.Index(None, "is_test", "processed_at"),
     comment="One row per sky map, with the figures that people search by.",
 )
 
