@@ -3,7 +3,8 @@
 import base64
 import binascii
 import json
-from collections.abc import AsyncIterator, Sequence
+import math
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -76,8 +77,53 @@ class Filters:
 
 
 @dataclass(frozen=True)
+class SortKey:
+    """What lists are sorted by: a column that an index has together with the id."""
+
+    column: str
+    kind: type = float
+    is_always_known: bool = False
+
+
+SORT_KEYS: Mapping[str, SortKey] = {
+    "time": SortKey("event_time", datetime, is_always_known=True),
+    "id": SortKey("id", int, is_always_known=True),
+    "dm": SortKey("dm_pc_cm3"),
+    "dm_excess": SortKey("dm_excess_pc_cm3"),
+    "sn": SortKey("snr"),
+    "width": SortKey("width_ms"),
+    "confirm": SortKey("votes_confirm", int, is_always_known=True),
+    "reject": SortKey("votes_reject", int, is_always_known=True),
+}
+
+
+@dataclass(frozen=True)
+class Order:
+    """How a list is sorted: by one key, those of equal value by their numbers, those without it at the end."""
+
+    key: str = "time"
+    is_descending: bool = True
+
+    @property
+    def by(self) -> SortKey:
+        """What is compared."""
+        return SORT_KEYS[self.key]
+
+
+NEWEST_FIRST = Order()
+
+
+@dataclass(frozen=True)
+class Place:
+    """A line's place in the order of a list; `value` is None where the burst has none."""
+
+    value: Any
+    burst_id: int
+
+
+@dataclass(frozen=True)
 class Page:
-    """Lines of a list, each as JSON, newest first; `cursor` leads to the next page."""
+    """Lines of a list, each as JSON, in its order; `cursor` leads to the next page."""
 
     items: list[str]
     cursor: str | None
@@ -136,15 +182,29 @@ def conditions(filters: Filters) -> tuple[list[str], list[Any]]:
     return clauses, arguments
 
 
-def select(filters: Filters, cursor: tuple[datetime, int] | None, limit: int) -> tuple[str, list[Any]]:
-    """Return the query of a page and its arguments."""
+def select(
+    filters: Filters,
+    after: Place | None,
+    limit: int,
+    order: Order = NEWEST_FIRST,
+    *,
+    unknown: bool = False,
+) -> tuple[str, list[Any]]:
+    """Return the query of a page and its arguments: of the bursts that have a value to sort by, or that have none."""
     clauses, arguments = conditions(filters)
-    if cursor is not None:
-        clauses.append(f"(event_time, id) < (${len(arguments) + 1}, ${len(arguments) + 2})")
-        arguments.extend(cursor)
+    column = order.by.column
+    if not order.by.is_always_known:
+        clauses.append(f"{column} IS {'' if unknown else 'NOT '}NULL")
+    if after is not None:
+        names, values = ("id", (after.burst_id,)) if unknown else (f"{column}, id", (after.value, after.burst_id))
+        places = ", ".join(f"${len(arguments) + n}" for n in range(1, len(values) + 1))
+        clauses.append(f"({names}) {'<' if order.is_descending else '>'} ({places})")
+        arguments.extend(values)
     where = f" WHERE {' AND '.join(clauses)}" if clauses else ""
-    newest_first = f"ORDER BY event_time DESC, id DESC LIMIT {limit}"
-    return f"SELECT id, event_time, summary FROM bursts{where} {newest_first}", arguments  # noqa: S608
+    way = "DESC" if order.is_descending else "ASC"
+    # The null ones are asked for on their own: one index then serves both ways, with these at the end of both.
+    sorted_page = f"ORDER BY {column} {way}, id {way} LIMIT {limit}"
+    return f"SELECT id, {column} AS place, summary FROM bursts{where} {sorted_page}", arguments  # noqa: S608
 
 
 class BurstReader:
@@ -153,22 +213,32 @@ class BurstReader:
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
 
-    async def page(self, filters: Filters, *, limit: int, cursor: str | None = None) -> Page:
+    async def page(
+        self, filters: Filters, *, limit: int, cursor: str | None = None, order: Order = NEWEST_FIRST
+    ) -> Page:
         """Return at most `limit` lines, beginning behind `cursor`.
 
         Raises
         ------
         InvalidInputError
-            The cursor is none that a page gave.
+            The cursor is none that a page in this order gave.
         """
-        query, arguments = select(filters, None if cursor is None else _read_cursor(cursor), limit + 1)
+        after = None if cursor is None else _read_cursor(cursor, order)
+        among_unknown = after is not None and after.value is None
+        rows: list[asyncpg.Record] = []
         async with self._connection() as connection:
-            rows = await connection.fetch(query, *arguments)
+            if not among_unknown:
+                query, arguments = select(filters, after, limit + 1, order)
+                rows = await connection.fetch(query, *arguments)
+            if len(rows) <= limit and not order.by.is_always_known:
+                rest = limit + 1 - len(rows)
+                query, arguments = select(filters, after if among_unknown else None, rest, order, unknown=True)
+                rows = [*rows, *await connection.fetch(query, *arguments)]
         more = len(rows) > limit
         rows = rows[:limit]
         return Page(
             [row["summary"] for row in rows],
-            _cursor(rows[-1]["event_time"], rows[-1]["id"]) if more else None,
+            _cursor(order, Place(rows[-1]["place"], rows[-1]["id"])) if more else None,
         )
 
     async def lines(self, filters: Filters) -> AsyncIterator[list[str]]:
@@ -282,21 +352,45 @@ class BurstReader:
                 yield connection
 
 
-def _cursor(event_time: datetime, burst_id: int) -> str:
-    micros = (event_time - _EPOCH) // timedelta(microseconds=1)
-    return base64.urlsafe_b64encode(f"{micros}.{burst_id}".encode()).decode().rstrip("=")
+def _cursor(order: Order, place: Place) -> str:
+    value = place.value
+    if isinstance(value, datetime):
+        value = (value - _EPOCH) // timedelta(microseconds=1)
+    text = f"{_named(order)} {'' if value is None else repr(value)} {place.burst_id}"
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
-def _read_cursor(cursor: str) -> tuple[datetime, int]:
+def _read_cursor(cursor: str, order: Order) -> Place:
+    expected = "the `next` of a page in this order"
     try:
         text = base64.urlsafe_b64decode(cursor.encode() + b"=" * (-len(cursor) % 4)).decode()
-        micros, _, burst_id = text.partition(".")
-        place = _EPOCH + timedelta(microseconds=int(micros)), int(burst_id)
+        name, value, burst_id = text.split(" ")
+        place = Place(_read_value(value, order.by), int(burst_id))
     except (binascii.Error, ValueError, OverflowError):
-        raise InvalidInputError("cursor", cursor, "the `next` of a page") from None
-    if not 0 < place[1] < 2**63:
-        raise InvalidInputError("cursor", cursor, "the `next` of a page")
+        raise InvalidInputError("cursor", cursor, expected) from None
+    if name != _named(order) or not 0 < place.burst_id < 2**63:
+        raise InvalidInputError("cursor", cursor, expected)
     return place
+
+
+def _read_value(text: str, key: SortKey) -> datetime | float | None:
+    if not text and not key.is_always_known:
+        return None
+    if key.kind is float:
+        number = float(text)
+        if not math.isfinite(number):
+            raise ValueError(text)
+        return number
+    if key.kind is datetime:
+        return _EPOCH + timedelta(microseconds=int(text))
+    whole = int(text)
+    if not 0 <= whole < (2**63 if key.column == "id" else 2**31):
+        raise ValueError(text)
+    return whole
+
+
+def _named(order: Order) -> str:
+    return f"{order.key}.{'desc' if order.is_descending else 'asc'}"
 
 
 def read_place(place: str) -> tuple[int, int]:

@@ -1,6 +1,7 @@
 """The proper door of a running intake: questions, votes, decisions, pictures, and who may do what."""
 
 import asyncio
+import base64
 import csv
 import io
 import json
@@ -20,6 +21,7 @@ from astropy.io.votable import parse_single_table
 from PIL import Image
 
 from services.frb_intake.accounts import create_token, list_tokens, revoke_token
+from services.frb_intake.reading import SORT_KEYS
 from shared.db.pool import connect
 from shared.settings import DatabaseSettings
 from tests.support.frb_intake import EVENTS, PASSWORD, IntakeUnderTest, a_burst, running_intake
@@ -229,6 +231,91 @@ class TestLists:
             assert [burst_id for burst_id in ids if burst_id in {b.id for b in catalogue}] == [b.id for b in catalogue]
             places = [(item["time_of_arrival"], item["id"]) for item in items]
             assert places == sorted(places, key=lambda p: (datetime.fromisoformat(p[0]), p[1]), reverse=True)
+
+
+WITHOUT_DM = 4
+ORDERS = [(key, order) for key in SORT_KEYS for order in ("asc", "desc")]
+
+
+@pytest.fixture(scope="module")
+def all_lines(intake: IntakeUnderTest, catalogue: list[Listed]) -> list[dict[str, Any]]:
+    """Every burst there is, some without a value to sort by: other observatories do not tell all."""
+    everybody = intake.client(intake.add_user())
+    unknown = [submitted(everybody, version=f"unknown {number}") for number in range(WITHOUT_DM)]
+    nothing = json.dumps(dict.fromkeys(("dm", "dm_excess", "width")))
+    intake.system.rows(
+        "UPDATE frb_intake.bursts SET dm_pc_cm3 = NULL, dm_excess_pc_cm3 = NULL, width_ms = NULL,"
+        f" summary = (summary::jsonb || '{nothing}')::json WHERE id = ANY(ARRAY{unknown}) RETURNING id"
+    )
+    return listed(everybody)
+
+
+class TestOrders:
+    @pytest.mark.parametrize(("key", "order"), ORDERS)
+    @pytest.mark.parametrize("limit", [1, 7, 100])
+    def test_pages_in_an_order_are_the_whole_list_sorted(
+        self, all_lines: list[dict[str, Any]], reader: httpx.Client, key: str, order: str, limit: int
+    ) -> None:
+        if limit == 1:
+            query = {"since": "2021-01-01", "until": "2021-01-02"}
+            lines = [line for line in all_lines if "2021-01-01" <= line["time_of_arrival"] < "2021-01-02"]
+        else:
+            query, lines = {}, all_lines
+        found = listed(reader, limit=limit, sort=key, order=order, **query)
+        assert [line["id"] for line in found] == [line["id"] for line in in_order(lines, key, order)]
+
+    @pytest.mark.parametrize("key", ["dm", "dm_excess", "width"])
+    @pytest.mark.parametrize("order", ["asc", "desc"])
+    def test_what_has_no_value_comes_last_both_ways(
+        self, all_lines: list[dict[str, Any]], reader: httpx.Client, key: str, order: str
+    ) -> None:
+        found = listed(reader, limit=3, sort=key, order=order)
+        assert [line[key] is None for line in found[-WITHOUT_DM - 1 :]] == [False] + [True] * WITHOUT_DM
+
+    def test_a_filter_and_an_order_go_together(self, catalogue: list[Listed], reader: httpx.Client) -> None:
+        near = {"ra": 0, "dec": 0, "radius": 80, "dm_min": DM_MIN, "dm_max": DM_MAX}
+        found = listed(reader, **near, limit=4)
+        assert len(found) > 8
+        assert listed(reader, **near, limit=4, sort="sn", order="asc") == in_order(found, "sn", "asc")
+
+    def test_a_cursor_belongs_to_its_order(self, catalogue: list[Listed], reader: httpx.Client) -> None:
+        cursor = reader.get(EVENTS, params={"sort": "dm", "limit": 1}).json()["next"]
+        for other in ({}, {"sort": "sn"}, {"sort": "dm", "order": "asc"}):
+            answer = reader.get(EVENTS, params={**other, "cursor": cursor})
+            assert (answer.status_code, answer.json()["errors"][0]["field"]) == (400, "cursor")
+
+    @pytest.mark.parametrize(
+        ("key", "text"),
+        [
+            ("dm", "dm.desc nan 1"),
+            ("dm", "dm.desc x 1"),
+            ("dm", "dm.desc 1.0 0"),
+            ("id", "id.desc  1"),
+            ("id", "id.desc 9223372036854775808 1"),
+            ("confirm", "confirm.desc 2147483648 1"),
+            ("time", "time.desc 99999999999999999999 1"),
+        ],
+    )
+    def test_a_cursor_of_ones_own_making_is_refused(self, reader: httpx.Client, key: str, text: str) -> None:
+        cursor = base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+        answer = reader.get(EVENTS, params={"sort": key, "cursor": cursor})
+        assert (answer.status_code, answer.json()["errors"][0]["field"]) == (400, "cursor")
+
+    def test_an_unknown_order_is_refused(self, reader: httpx.Client) -> None:
+        assert reader.get(EVENTS, params={"sort": "colour"}).status_code == 400
+
+
+def in_order(lines: list[dict[str, Any]], key: str, order: str) -> list[dict[str, Any]]:
+    """The lines as Python sorts them."""
+
+    def value(line: dict[str, Any]) -> Any:
+        if key == "time":
+            return datetime.fromisoformat(line["time_of_arrival"] or line["received_at"])
+        return line["votes"][key] if key in line["votes"] else line[key]
+
+    known = sorted((v for v in lines if value(v) is not None), key=lambda v: (value(v), v["id"]))
+    unknown = sorted((v for v in lines if value(v) is None), key=lambda v: v["id"])
+    return known + unknown if order == "asc" else known[::-1] + unknown[::-1]
 
 
 class TestExports:

@@ -27,11 +27,16 @@ class BurstSummary(BaseModel):
     dm_err: float | None
     dm_excess: float | None = Field(description="Beyond the Milky Way and its halo (pc cm^-3).")
     redshift_mean: float | None = Field(description="By the Macquart relation.")
+    redshift_low: float | None = Field(description="With redshift_high, a range of 90 %.")
+    redshift_high: float | None
     sn: float | None
     width: float | None = Field(description="ms")
     flux: float | None = Field(description="Jy")
+    flux_err: float | None
     fluence: float | None = Field(description="Jy ms")
+    fluence_err: float | None
     rm: float | None = Field(description="rad m^-2")
+    rm_err: float | None
     z: float | None
     ra: float | None = Field(description="ICRS, deg")
     dec: float | None = Field(description="deg")
@@ -42,6 +47,9 @@ class BurstSummary(BaseModel):
     repeater: bool
     votes: FrbVotes
     measurements: int = Field(description="How many there are.")
+    source: str | None = Field(description="The pipeline that measured.")
+    version: str | None = Field(description="Of that pipeline.")
+    measured_at: datetime | None
     received_at: datetime
     revision: int
 

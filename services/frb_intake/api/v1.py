@@ -28,7 +28,7 @@ from services.frb_intake.models import (
     Time,
     WithdrawalIn,
 )
-from services.frb_intake.reading import BurstReader, Cone, Filters
+from services.frb_intake.reading import BurstReader, Cone, Filters, Order
 from services.frb_intake.settings import FrbIntakeSection
 from shared.blobs.store import BlobStore
 from shared.errors import InvalidInputError
@@ -91,8 +91,18 @@ class FilterQuery(BaseModel):
 class PageQuery(FilterQuery):
     """A page of a list."""
 
+    sort: Literal["time", "id", "dm", "dm_excess", "sn", "width", "confirm", "reject"] = Field(
+        "time",
+        description="What the lines are sorted by: the arrival, the number, what was measured, how many votes."
+        " Bursts for which it is not known come last.",
+    )
+    order: Literal["asc", "desc"] = Field("desc", description="The smallest, or the largest first.")
     limit: int = Field(50, ge=1, le=500, description="Lines of a page.")
-    cursor: str | None = Field(None, max_length=200, description="The `next` of the page before.")
+    cursor: str | None = Field(None, max_length=200, description="The `next` of the page before, in the same order.")
+
+    def sorting(self) -> Order:
+        """Return the order as the reader takes it."""
+        return Order(self.sort, is_descending=self.order == "desc")
 
 
 class ExportQuery(FilterQuery):
@@ -224,8 +234,8 @@ def v1_router(
 
     @router.get("/events", response_model=BurstPage, responses=asked, dependencies=to_read, openapi_extra=by_anybody)
     async def list_bursts(query: Annotated[PageQuery, Query()]) -> Response:
-        """List bursts, the newest arrival first."""
-        page = await reader.page(query.filters(), limit=query.limit, cursor=query.cursor)
+        """List bursts, the newest arrival first unless another order is asked for."""
+        page = await reader.page(query.filters(), limit=query.limit, cursor=query.cursor, order=query.sorting())
         return _json(f'{{"items": [{", ".join(page.items)}], "next": {json.dumps(page.cursor)}}}')
 
     @router.get(

@@ -2,15 +2,16 @@
 
 import re
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from services.frb_intake.api.v1 import FilterQuery
-from services.frb_intake.reading import Cone, Filters, conditions, select
+from services.frb_intake.api.v1 import FilterQuery, PageQuery
+from services.frb_intake.reading import SORT_KEYS, Cone, Filters, Order, Place, conditions, select
+from services.frb_intake.tables import bursts
 from shared.errors import InvalidInputError
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
@@ -28,11 +29,14 @@ filters = st.builds(
 )
 
 
-@given(filters, st.none() | st.just((NOW, 3)))
+orders = st.builds(Order, st.sampled_from([*SORT_KEYS]), st.booleans())
+
+
+@given(filters, st.none() | st.just(Place(NOW, 3)), orders, st.booleans())
 def test_every_value_travels_as_an_argument_and_every_argument_has_its_place(
-    wanted: Filters, cursor: tuple[datetime, int] | None
+    wanted: Filters, after: Place | None, order: Order, unknown: bool
 ) -> None:
-    query, arguments = select(wanted, cursor, 51)
+    query, arguments = select(wanted, after, 51, order, unknown=unknown)
     assert {int(number) for number in re.findall(r"\$(\d+)", query)} == set(range(1, len(arguments) + 1))
     # What people write is never a part of the query itself.
     assert re.fullmatch(r"[\w\s$.,()<>=^+*/:-]*", query)
@@ -80,3 +84,11 @@ def test_every_filter_that_is_asked_for_is_passed_on() -> None:
 def test_what_no_burst_can_be_asked_for_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         FilterQuery(**wrong)
+
+
+def test_every_order_that_is_asked_for_is_one_that_the_database_has_an_index_for() -> None:
+    assert set(get_args(PageQuery.model_fields["sort"].annotation)) == {*SORT_KEYS}
+    assert PageQuery().sorting() == Order("time", is_descending=True)
+    assert PageQuery(sort="sn", order="asc").sorting() == Order("sn", is_descending=False)
+    indexed = {tuple(column.name for column in index.columns)[:1] for index in bursts.indexes} | {("id",)}
+    assert {(key.column,) for name, key in SORT_KEYS.items() if name != "time"} <= indexed
