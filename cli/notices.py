@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -11,16 +11,16 @@ from cli.database import fetch
 from cli.environment import settings
 from cli.errors import told_in_one_line
 from cli.table import columns
+from services.notifier import by_hand
 from services.notifier.settings import NAME
-from services.notifier.store import Due, NotifierStore
+from services.notifier.store import NotifierStore
 from shared.db.pool import create_pool
 from shared.db.unit_of_work import unit_of_work
 from shared.errors import InvalidInputError
-from shared.events.notices import ChannelMode, DeliveryState
+from shared.events.notices import DeliveryState
 from shared.kafka.readable import plain
 
 SENDER = f"tocsin.{NAME}"
-RETRIED = (DeliveryState.FAILED, DeliveryState.UNKNOWN, DeliveryState.SUPPRESSED, DeliveryState.PENDING)
 
 app = typer.Typer(help="What was told to whom: deliveries of the notifier.", no_args_is_help=True)
 
@@ -87,40 +87,23 @@ def retry(
 
     Test traffic stays away from production all the same.
     """
-
-    async def one(due: Due, store: NotifierStore) -> None:
-        state = DeliveryState(due.row["state"])
-        if state not in RETRIED:
-            raise InvalidInputError("ID", due.job.delivery_id, f"a delivery that is not {state}")
-        if state is DeliveryState.UNKNOWN and not send_again:
-            raise InvalidInputError("ID", due.job.delivery_id, "--send-again beside it, for it may have arrived")
-        await store.put(due, DeliveryState.PENDING, reason="tried again by hand", retry_s=0.0, mode=ChannelMode.UNKNOWN)
-        store.wake(due.row["channel"])
-
     with told_in_one_line():
-        _each(delivery_ids, one)
+        _each(delivery_ids, lambda store, found: by_hand.retry(store, found, by="hand", send_again=send_again))
     typer.echo(f"{len(delivery_ids)} tried again", err=True)
 
 
 @app.command()
 def suppress(
     delivery_ids: Annotated[list[int], typer.Argument(metavar="ID...", help="Deliveries' numbers.")],
-    reason: Annotated[str, typer.Option(help="Why, for the record.")] = "suppressed by hand",
+    reason: Annotated[str, typer.Option(help="Why, for the record.")] = "",
 ) -> None:
     """Do not tell what waits."""
-
-    async def one(due: Due, store: NotifierStore) -> None:
-        if due.row["state"] != DeliveryState.PENDING:
-            raise InvalidInputError("ID", due.job.delivery_id, f"a delivery that waits, and it is {due.row['state']}")
-        await store.put(due, DeliveryState.SUPPRESSED, reason=reason)
-        store.wake(due.row["channel"])
-
     with told_in_one_line():
-        _each(delivery_ids, one)
+        _each(delivery_ids, lambda store, found: by_hand.suppress(store, found, by="hand", reason=reason))
     typer.echo(f"{len(delivery_ids)} suppressed", err=True)
 
 
-def _each(delivery_ids: list[int], work: Callable[[Due, NotifierStore], Awaitable[Any]]) -> None:
+def _each(delivery_ids: list[int], work: Callable[[NotifierStore, int], Awaitable[None]]) -> None:
     """Do something with each delivery, all or none."""
 
     async def in_one_transaction() -> None:
@@ -129,10 +112,7 @@ def _each(delivery_ids: list[int], work: Callable[[Due, NotifierStore], Awaitabl
             async with unit_of_work(pool) as opened:
                 store = NotifierStore(opened, sender=SENDER)
                 for delivery_id in delivery_ids:
-                    due = await store.by_id(delivery_id)
-                    if due is None:
-                        raise InvalidInputError("ID", delivery_id, "a delivery; see `tocsin notices list`")
-                    await work(due, store)
+                    await work(store, delivery_id)
         finally:
             await pool.close()
 

@@ -1,18 +1,29 @@
-"""What can be read of deliveries: how they are, and the VOEvent packets as they went out."""
+"""What can be read of deliveries, and what people may do about them."""
 
+import json
 from datetime import datetime
 from typing import Annotated, Any
 
 import asyncpg
-from fastapi import APIRouter, Path, Query, Response
-from fastapi.responses import JSONResponse
-from pydantic import BaseModel
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi.security import HTTPBearer
+from pydantic import BaseModel, Field
 
+from services.notifier import by_hand
+from services.notifier.store import NotifierStore
 from shared.db.errors import translated_errors
 from shared.db.pool import borrowed
+from shared.db.unit_of_work import unit_of_work
 from shared.events.notices import ChannelMode, DeliveryAction, DeliveryState
+from shared.http.identity import Identities, Identity
+from shared.http.problems import PROBLEM_RESPONSES, ProblemError
 
 MAX_LISTED = 500
+TEXT = r"^[^\x00-\x1f\x7f]*$"
+# Neither PostgreSQL nor a line of a log takes the others.
+READERS, OPERATOR = ("operate", "read"), "operate"
+
+DeliveryId = Annotated[int, Path(ge=1, lt=2**63, description="As the list gives it.")]
 
 
 class DeliveryLine(BaseModel):
@@ -35,9 +46,53 @@ class DeliveryLine(BaseModel):
     tns_name: str | None
 
 
-def router(pool: asyncpg.Pool) -> APIRouter:
+class DeliveryDetail(DeliveryLine):
+    """A delivery with what was sent, complete but for secrets, and what came back."""
+
+    next_attempt_at: datetime | None
+    request: dict[str, Any] | None
+    answer: dict[str, Any] | None
+
+
+class RetryIn(BaseModel):
+    """How a delivery is tried again."""
+
+    model_config = {"extra": "forbid"}
+
+    send_again: bool = Field(False, description="Also what may have arrived: it can be told twice.")
+
+
+class SuppressIn(BaseModel):
+    """Why a delivery is not told."""
+
+    model_config = {"extra": "forbid"}
+
+    reason: str = Field("", max_length=500, pattern=TEXT, description="Why, for the record.")
+
+
+def router(pool: asyncpg.Pool, identities: Identities, *, sender: str) -> APIRouter:
     """Return the routes."""
+    scheme = Depends(HTTPBearer(auto_error=False, scheme_name="token", description="A token of the intake."))
     routes = APIRouter(prefix="/api/v1", tags=["notices"])
+
+    async def reading(request: Request) -> Identity:
+        return await identities.require(request, *READERS)
+
+    async def operating(request: Request) -> Identity:
+        return await identities.require(request, OPERATOR)
+
+    Operator = Annotated[Identity, Depends(operating)]  # noqa: N806
+
+    async def detail(delivery_id: int) -> DeliveryDetail:
+        async with borrowed(pool) as connection:
+            with translated_errors():
+                row = await connection.fetchrow("SELECT * FROM deliveries WHERE id = $1", delivery_id)
+        if row is None:
+            raise _unknown(delivery_id)
+        values = {name: row[name] for name in DeliveryDetail.model_fields}
+        for name in ("request", "answer"):
+            values[name] = None if values[name] is None else json.loads(values[name])
+        return DeliveryDetail.model_validate(values)
 
     @routes.get("/deliveries")
     async def deliveries(
@@ -61,13 +116,46 @@ def router(pool: asyncpg.Pool) -> APIRouter:
         return [DeliveryLine.model_validate({name: row[name] for name in DeliveryLine.model_fields}) for row in rows]
 
     @routes.get(
+        "/deliveries/{delivery_id}",
+        dependencies=[scheme, Depends(reading)],
+        responses=_responses(401, 403, 404, 429, 503),
+    )
+    async def delivery(delivery_id: DeliveryId) -> DeliveryDetail:
+        """Return a delivery with what was sent and what came back; for the roles read and operate."""
+        return await detail(delivery_id)
+
+    @routes.post(
+        "/deliveries/{delivery_id}/retry",
+        dependencies=[scheme],
+        responses=_responses(400, 401, 403, 404, 409, 429, 503),
+    )
+    async def retry(delivery_id: DeliveryId, operator: Operator, body: RetryIn | None = None) -> DeliveryDetail:
+        """Try a delivery again, now, in the mode that its channel has today: a failed, suppressed or waiting one."""
+        async with unit_of_work(pool) as work:
+            store = NotifierStore(work, sender=sender)
+            again = body is not None and body.send_again
+            await by_hand.retry(store, delivery_id, by=operator.name, send_again=again)
+        return await detail(delivery_id)
+
+    @routes.post(
+        "/deliveries/{delivery_id}/suppress",
+        dependencies=[scheme],
+        responses=_responses(400, 401, 403, 404, 409, 429, 503),
+    )
+    async def suppress(delivery_id: DeliveryId, operator: Operator, body: SuppressIn | None = None) -> DeliveryDetail:
+        """Do not tell what waits."""
+        async with unit_of_work(pool) as work:
+            store = NotifierStore(work, sender=sender)
+            reason = "" if body is None else body.reason.strip()
+            await by_hand.suppress(store, delivery_id, by=operator.name, reason=reason)
+        return await detail(delivery_id)
+
+    @routes.get(
         "/deliveries/{delivery_id}/voevent",
         response_class=Response,
         responses={200: {"content": {"application/xml": {}}}, 404: {"description": "No VOEvent was made for it."}},
     )
-    async def voevent(
-        delivery_id: Annotated[int, Path(ge=1, lt=2**63, description="As the list gives it.")],
-    ) -> Response:
+    async def voevent(delivery_id: DeliveryId) -> Response:
         """Return the VOEvent packet of a delivery as it went out, or would have."""
         async with borrowed(pool) as connection:
             with translated_errors():
@@ -75,8 +163,15 @@ def router(pool: asyncpg.Pool) -> APIRouter:
                     "SELECT request->>'xml' FROM deliveries WHERE id = $1 AND channel_kind = 'voevent'", delivery_id
                 )
         if xml is None:
-            problem = {"title": "Not Found", "status": 404, "detail": f"no VOEvent was made for delivery {delivery_id}"}
-            return JSONResponse(problem, status_code=404, media_type="application/problem+json")
+            raise ProblemError(404, "Not Found", f"no VOEvent was made for delivery {delivery_id}")
         return Response(xml, media_type="application/xml", headers={"X-Content-Type-Options": "nosniff"})
 
     return routes
+
+
+def _unknown(delivery_id: int) -> by_hand.UnknownDeliveryError:
+    return by_hand.UnknownDeliveryError("delivery", delivery_id, "one that there is; see /api/v1/deliveries")
+
+
+def _responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    return {status: PROBLEM_RESPONSES[status] for status in statuses}

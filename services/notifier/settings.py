@@ -32,6 +32,11 @@ class NotifierSection(Section):
     rules: tuple[Rule, ...] = Field((), description="What goes there; one rule that fits is enough.")
     site_url: str = Field("http://127.0.0.1:8105", description="Where people read about an event; links begin with it.")
     observatory: str = Field("TOCSIN", description="Who tells.")
+    accounts_url: str = Field(
+        "http://127.0.0.1:8000",
+        pattern=r"^https?://",
+        description="frb_intake, which says who may see what was sent, try it again, or suppress it.",
+    )
     heartbeat_s: float = Field(30.0, gt=0, description="How often notices.heartbeats has a sign of life.")
     max_age_h: float = Field(
         24.0, gt=0, description="What first happened longer ago is not told any more, but for corrections of what was."
