@@ -95,7 +95,11 @@ def running_console(folder: Path, *, feed: bool = True, **console: Any) -> Itera
         config.write_text(yaml.safe_dump(section), "utf-8")
         system.environment["TOCSIN_CONFIG"] = str(config)
         system.environment["TOCSIN_FRB_INTAKE__SLACK_SIGNING_SECRET"] = SIGNING_SECRET
-        services = {name: system.start(name) for name in SERVICES}
+        services: dict[str, ServiceUnderTest] = {}
+        for name in SERVICES:
+            services[name] = system.start(name)
+            if name == "frb_intake":
+                system.environment["TOCSIN_NOTIFIER__ACCOUNTS_URL"] = f"http://127.0.0.1:{services[name].port}"
         services["frb_intake"].wait_ready()
         addresses = {name: f"http://127.0.0.1:{service.port}" for name, service in services.items()}
         section["console"] = {
