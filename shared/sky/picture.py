@@ -10,10 +10,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from numpy.typing import NDArray
 
-from shared.sky import region
+from shared.sky import projection, region
 from shared.sky.healpix import MAX_ORDER, FloatArray
+from shared.sky.projection import Position
 from shared.sky.region import Region
 from shared.sky.skymap import SkyMap
 
@@ -23,15 +23,12 @@ SKY_PIXELS = (1200, 600)
 CLOSE_UP_PIXELS = 360
 CLOSE_UP_BELOW_DEG2 = 600.0
 # A 90 % region smaller than this is a few pixels of the whole sky.
-CENTRE_RA_DEG = 180.0
 LEVELS = (0.5, 0.9)
 LEVEL_STYLES = (("50 %", "#ffffff"), ("90 %", "#5ad1ff"))
 COLOUR_MAP = "magma"
 INK = "#20242c"
 GRID = "#97a0b0"
 MARK = "#3ddc84"
-
-Position = tuple[float, float]
 
 
 def draw(skymap: SkyMap, *, title: str = "") -> bytes:
@@ -95,25 +92,25 @@ def _draw_legend(figure: Figure) -> None:
 def _draw_sky(axes: Axes, skymap: SkyMap, peak: Position) -> None:
     x, y = np.meshgrid(np.linspace(-2, 2, SKY_PIXELS[0]), np.linspace(-1, 1, SKY_PIXELS[1]))
     on_sky = (x / 2) ** 2 + y**2 < 1
-    values = region.at_points(skymap, *_from_mollweide(x[on_sky], y[on_sky]))
+    values = region.at_points(skymap, *projection.from_mollweide(x[on_sky], y[on_sky]))
     density, level = np.full(x.shape, np.nan), np.full(x.shape, np.nan)
     density[on_sky], level[on_sky] = values.probdensity_per_sr, values.credible_level
     _paint(axes, x, y, density, level)
     for ra_deg in range(0, 360, 30):
-        line_x, line_y = _to_mollweide(np.full(181, float(ra_deg)), np.linspace(-90, 90, 181))
+        line_x, line_y = projection.to_mollweide(np.full(181, float(ra_deg)), np.linspace(-90, 90, 181))
         axes.plot(line_x, line_y, color=GRID, linewidth=0.5, alpha=0.55)
         if ra_deg % 60 == 0 and ra_deg:
-            label_x, label_y = _to_mollweide(np.array([float(ra_deg)]), np.array([0.0]))
+            label_x, label_y = projection.to_mollweide(np.array([float(ra_deg)]), np.array([0.0]))
             axes.text(label_x[0], label_y[0] - 0.05, f" {ra_deg // 15}h", size=8, color="#dfe3ea", ha="left")
     for dec_deg in range(-60, 90, 30):
         # Just short of a whole turn, so that both ends lie on the outline.
-        ra = CENTRE_RA_DEG + np.linspace(179.999, -179.999, 181)
-        line_x, line_y = _to_mollweide(ra, np.full(181, float(dec_deg)))
+        ra = projection.CENTRE_RA_DEG + np.linspace(179.999, -179.999, 181)
+        line_x, line_y = projection.to_mollweide(ra, np.full(181, float(dec_deg)))
         axes.plot(line_x, line_y, color=GRID, linewidth=0.5, alpha=0.55)
         axes.text(line_x[-1] + 0.04, line_y[-1], f"{dec_deg:+d}°" if dec_deg else "0°", size=8, color=INK, va="center")
     angle = np.linspace(0, 2 * np.pi, 400)
     axes.plot(2 * np.cos(angle), np.sin(angle), color=INK, linewidth=1.2)
-    _mark(axes, *_to_mollweide(np.array([peak[0]]), np.array([peak[1]])))
+    _mark(axes, *projection.to_mollweide(np.array([peak[0]]), np.array([peak[1]])))
     axes.set(xlim=(-2.05, 2.25), ylim=(-1.03, 1.03), aspect="equal")
     axes.axis("off")
 
@@ -121,13 +118,13 @@ def _draw_sky(axes: Axes, skymap: SkyMap, peak: Position) -> None:
 def _draw_close_up(axes: Axes, skymap: SkyMap, region_90: Region, peak: Position) -> None:
     """The part of the 90 % region around the most probable position, north up and east to the left."""
     ra, dec = astropy_healpix.healpix_to_lonlat(region_90.intervals.start, 1 << MAX_ORDER, order="nested")
-    x, y, distance_deg = _to_tangent_plane(ra.deg, dec.deg, peak)
+    x, y, distance_deg = projection.to_tangent_plane(ra.deg, dec.deg, peak)
     near = distance_deg < 30
     reach = max(np.abs(x[near]).max(initial=0.0), np.abs(y[near]).max(initial=0.0))
     half = float(np.clip(1.15 * reach, 0.7 * np.sqrt(region_90.area_deg2), 25.0))
     offset = np.linspace(-half, half, CLOSE_UP_PIXELS)
     x, y = np.meshgrid(offset, offset)
-    values = region.at_points(skymap, *_from_tangent_plane(x, y, peak))
+    values = region.at_points(skymap, *projection.from_tangent_plane(x, y, peak))
     _paint(axes, x, y, values.probdensity_per_sr, values.credible_level)
     _mark(axes, np.zeros(1), np.zeros(1))
     axes.set(xlim=(half, -half), ylim=(-half, half), aspect="equal", xticks=[], yticks=[])
@@ -154,45 +151,3 @@ def _paint(axes: Axes, x: FloatArray, y: FloatArray, density: FloatArray, level:
 
 def _mark(axes: Axes, x: FloatArray, y: FloatArray) -> None:
     axes.plot(x, y, marker="+", markersize=11, markeredgewidth=1.6, color=MARK, linestyle="none")
-
-
-def _to_mollweide(ra_deg: FloatArray, dec_deg: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Snyder 1987, Map Projections, eq. 31-1 to 31-3, on an ellipse of half axes 2 and 1; RA grows to the left."""
-    latitude = np.radians(dec_deg)
-    theta = latitude.copy()
-    for _ in range(30):
-        slope = 2 + 2 * np.cos(2 * theta)
-        step = (2 * theta + np.sin(2 * theta) - np.pi * np.sin(latitude)) / np.maximum(slope, 1e-9)
-        theta = np.clip(theta - step, -np.pi / 2, np.pi / 2)
-    theta = np.where(np.abs(dec_deg) == 90, latitude, theta)
-    east = (ra_deg - CENTRE_RA_DEG + 180) % 360 - 180
-    return -east / 90 * np.cos(theta), np.sin(theta)
-
-
-def _from_mollweide(x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Snyder 1987, eq. 31-4 to 31-6; for points inside the ellipse."""
-    theta = np.arcsin(y)
-    dec_deg = np.degrees(np.arcsin(np.clip((2 * theta + np.sin(2 * theta)) / np.pi, -1, 1)))
-    return (CENTRE_RA_DEG - 90 * x / np.cos(theta)) % 360, dec_deg
-
-
-def _to_tangent_plane(
-    ra_deg: NDArray[Any], dec_deg: NDArray[Any], centre: Position
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Offsets to the east and north in deg, keeping distance and direction from the centre (Snyder 1987, eq. 25-2)."""
-    east, dec, dec_0 = np.radians(ra_deg - centre[0]), np.radians(dec_deg), np.radians(centre[1])
-    x = np.cos(dec) * np.sin(east)
-    y = np.cos(dec_0) * np.sin(dec) - np.sin(dec_0) * np.cos(dec) * np.cos(east)
-    away = np.arctan2(np.hypot(x, y), np.sin(dec_0) * np.sin(dec) + np.cos(dec_0) * np.cos(dec) * np.cos(east))
-    stretch = np.degrees(away) / np.maximum(np.hypot(x, y), 1e-300)
-    return x * stretch, y * stretch, np.degrees(away)
-
-
-def _from_tangent_plane(x: FloatArray, y: FloatArray, centre: Position) -> tuple[FloatArray, FloatArray]:
-    """Snyder 1987, eq. 20-14 and 20-15."""
-    away = np.radians(np.hypot(x, y))
-    towards_x, towards_y = x / np.maximum(np.hypot(x, y), 1e-300), y / np.maximum(np.hypot(x, y), 1e-300)
-    dec_0 = np.radians(centre[1])
-    dec = np.arcsin(np.clip(np.cos(away) * np.sin(dec_0) + towards_y * np.sin(away) * np.cos(dec_0), -1, 1))
-    east = np.arctan2(towards_x * np.sin(away), np.cos(dec_0) * np.cos(away) - towards_y * np.sin(dec_0) * np.sin(away))
-    return (centre[0] + np.degrees(east)) % 360, np.degrees(dec)

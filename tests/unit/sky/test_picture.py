@@ -27,20 +27,6 @@ def test_the_picture_is_a_png_of_some_size_and_the_same_each_time(data: bytes) -
     assert picture.draw(sky_map, title="A sky") == png
 
 
-def test_projections_undo_each_other() -> None:
-    rng = np.random.default_rng(2)
-    ra, dec = rng.uniform(1, 359, 500), rng.uniform(-89, 89, 500)
-
-    for to, back in (
-        (picture._to_mollweide, picture._from_mollweide),
-        (lambda *at: picture._to_tangent_plane(*at, (40.0, -30.0))[:2],
-         lambda *at: picture._from_tangent_plane(*at, (40.0, -30.0))),
-    ):  # fmt: skip
-        again = back(*to(ra, dec))
-        np.testing.assert_allclose(again[0], ra, atol=1e-6)
-        np.testing.assert_allclose(again[1], dec, atol=1e-6)
-
-
 def test_names_from_outside_are_shown_as_they_are() -> None:
     sky_map = replace(read_skymap(a_multiorder_map()), instruments=("H1 $\\frac", "L1$"))
 
