@@ -421,8 +421,9 @@ Every service serves these at `/metrics`, beside the `process_â€¦` and `python_â
 A histogram NAME appears as `NAME_bucket`, `NAME_sum` and `NAME_count`. Times are in seconds.
 
 `consumer` is the name of a subscription: `gw_listener.SOURCE` and `frb_intake.SOURCE` for each of their sources;
-`skymap_parser` for the maps and `skymap_parser.index` for pictures and search; `coincidence.TOPIC` and `notifier.TOPIC`
-for each topic that these read. `channel` is the name of a channel of notifier, the only service with such metrics.
+`skymap_parser` for the maps and `skymap_parser.index` for pictures and search; `coincidence.TOPIC`, `notifier.TOPIC` and
+`console.TOPIC` for each topic that these read. `channel` is the name of a channel of notifier, the only service with such
+metrics.
 """
     rows: list[tuple[str, ...]] = []
     for metric in all_metrics():
