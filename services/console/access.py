@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 import secrets
 import time
 from collections import OrderedDict
@@ -19,13 +20,21 @@ from urllib.parse import urlsplit
 from fastapi import Request, Response
 
 from services.console.intake import IntakeClient, NotLoggedInError
+from shared.errors import TransientError
 from shared.http.problems import ProblemError
 
-COOKIE, LOGIN_COOKIE = "tocsin_session", "tocsin_login"
+COOKIE, LOGIN_COOKIE, OIDC_COOKIE = "tocsin_session", "tocsin_login", "tocsin_oidc"
+HOST_ONLY = "__Host-"
+# Browsers take a cookie of this prefix from nobody but the very host, over HTTPS.
 CSRF_FIELD, CSRF_HEADER = "csrf", "x-csrf-token"
 LOGIN_MINUTES = 30
-MAX_COOKIE_CHARACTERS = 200
+GRACE_S = 300.0
+# So long somebody known stays known to pages that only show, when the intake cannot be asked.
+NOBODYS_S = 60.0
+# So long a token that is nobody's is not asked about again; none ever becomes somebody's.
 MAX_KNOWN = 10_000
+_TOKEN = re.compile(r"tocsin_[A-Za-z0-9_-]{20,100}")
+_SECRET = re.compile(r"[A-Za-z0-9_-]{43}")
 
 
 @dataclass(frozen=True)
@@ -79,30 +88,67 @@ class Sessions:
         self._cache_s = cache_s
         self._clock = clock
         self._known: OrderedDict[str, tuple[Visitor, float]] = OrderedDict()
+        self._ended = 0
 
     async def visitor(self, request: Request) -> Visitor:
-        """Return who sends a request; `NOBODY` without a session that holds."""
-        visitor = await self._visitor(request)
-        request.state.visitor = visitor
-        return visitor
+        """Return who sends a request; `NOBODY` without a session that holds.
 
-    async def _visitor(self, request: Request) -> Visitor:
-        token = request.cookies.get(COOKIE, "")
-        if not 0 < len(token) <= MAX_COOKIE_CHARACTERS or not token.isascii():
+        While the intake does not answer, who was known a moment ago still is; it is for pages that only show.
+
+        Raises
+        ------
+        TransientError
+            The intake does not answer, and who it is must be known, for pages are not public.
+        """
+        try:
+            return await self._verified(request)
+        except TransientError:
+            found = self._known.get(self.token(request) or "")
+            if found is not None and found[1] + GRACE_S > self._clock():
+                request.state.visitor = found[0]
+                return found[0]
+            if not self._public_reading:
+                raise
+            return NOBODY
+
+    async def _verified(self, request: Request) -> Visitor:
+        request.state.visitor = NOBODY
+        token = self.token(request)
+        if token is None:
             return NOBODY
         found = self._known.get(token)
-        if found is not None and found[1] > self._clock():
-            return found[0]
+        if found is None or found[1] <= self._clock():
+            found = await self._look_up(token)
+        request.state.visitor = found[0]
+        return found[0]
+
+    async def _look_up(self, token: str) -> tuple[Visitor, float]:
+        ended = self._ended
         try:
             who = await self._intake.who(token)
         except NotLoggedInError:
-            self._known.pop(token, None)
-            return NOBODY
-        visitor = Visitor(who.name, frozenset(who.roles), token, csrf_code(token))
-        self._known[token] = visitor, self._clock() + self._cache_s
-        while len(self._known) > MAX_KNOWN:
-            self._known.popitem(last=False)
+            # A browser goes on showing it, and each time the intake is asked counts as a guess.
+            found = NOBODY, self._clock() + NOBODYS_S
+        else:
+            visitor = Visitor(who.name, frozenset(who.roles), token, csrf_code(token))
+            found = visitor, self._clock() + self._cache_s
+        if ended == self._ended:
+            # Else it may be this very session that ended meanwhile.
+            self._known[token] = found
+            self._known.move_to_end(token)
+            while len(self._known) > MAX_KNOWN:
+                self._known.popitem(last=False)
+        return found
+
+    def seen(self, request: Request) -> Visitor:
+        """Return who sends a request, as far as it was looked at."""
+        visitor: Visitor = getattr(request.state, "visitor", NOBODY)
         return visitor
+
+    def token(self, request: Request) -> str | None:
+        """Return the token that a browser shows, whether or not it is somebody's."""
+        token = request.cookies.get(self._named(request, COOKIE), "")
+        return token if _TOKEN.fullmatch(token) else None
 
     async def reader(self, request: Request) -> Visitor:
         """Return who reads a page.
@@ -128,13 +174,15 @@ class Sessions:
             Nobody is logged in.
         ProblemError
             Another site sent it, the code is missing, or the role.
+        TransientError
+            The intake does not answer.
         """
         require_same_origin(request)
-        visitor = await self.visitor(request)
+        visitor = await self._verified(request)
         if visitor.name is None:
             raise LoginNeededError
         sent = request.headers.get(CSRF_HEADER) or str((await request.form()).get(CSRF_FIELD, ""))
-        if not hmac.compare_digest(sent.encode(), visitor.csrf.encode()):
+        if not same_code(sent, visitor.csrf):
             raise ProblemError(403, "Forbidden", "this form is not from a page of yours; load the page again")
         if roles and not visitor.may(*roles):
             raise ProblemError(403, "Forbidden", f"{visitor.name} has not the role {roles[0]}")
@@ -143,20 +191,67 @@ class Sessions:
     def begin(self, request: Request, response: Response, token: str) -> None:
         """Log somebody in."""
         self._set(request, response, COOKIE, token, max_age_s=int(self._hours * 3600))
-        response.delete_cookie(LOGIN_COOKIE, path="/")
+        self._delete(request, response, LOGIN_COOKIE)
+        self._delete(request, response, OIDC_COOKIE)
 
     def end(self, request: Request, response: Response) -> None:
         """Forget who it was."""
-        self._known.pop(request.cookies.get(COOKIE, ""), None)
-        response.delete_cookie(COOKIE, path="/")
+        self._ended += 1
+        self._known.pop(self.token(request) or "", None)
+        self._delete(request, response, COOKIE)
 
-    def login_code(self, request: Request, response: Response) -> None:
+    def end_all(self, request: Request, response: Response, name: str) -> None:
+        """Forget everybody of this name."""
+        self.end(request, response)
+        for token in [token for token, (visitor, _) in self._known.items() if visitor.name == name]:
+            del self._known[token]
+
+    def login_secret(self, request: Request) -> str:
+        """Return the secret of a browser that is about to log in, a new one at first; the same within a request."""
+        if not hasattr(request.state, "login_secret"):
+            request.state.login_secret = self.secret(request, LOGIN_COOKIE) or new_secret()
+        return str(request.state.login_secret)
+
+    def keep_login_secret(self, request: Request, response: Response) -> None:
         """Have a form for logging in carry a code, as those of sessions do."""
-        self._set(request, response, LOGIN_COOKIE, secret_of(request), max_age_s=LOGIN_MINUTES * 60)
+        self.keep_secret(request, response, LOGIN_COOKIE, self.login_secret(request))
+
+    def secret(self, request: Request, cookie: str) -> str | None:
+        """Return a secret that a browser was given to keep."""
+        sent = request.cookies.get(self._named(request, cookie), "")
+        return sent if _SECRET.fullmatch(sent) else None
+
+    def keep_secret(self, request: Request, response: Response, cookie: str, secret: str) -> None:
+        """Give a browser a secret to keep until it has logged in."""
+        self._set(request, response, cookie, secret, max_age_s=LOGIN_MINUTES * 60)
 
     def _set(self, request: Request, response: Response, name: str, value: str, *, max_age_s: int) -> None:
-        secure = self._secure and not (request.url.scheme == "http" and _is_loopback(request.url.hostname or ""))
-        response.set_cookie(name, value, max_age=max_age_s, path="/", httponly=True, samesite="lax", secure=secure)
+        response.set_cookie(
+            self._named(request, name),
+            value,
+            max_age=max_age_s,
+            path="/",
+            httponly=True,
+            samesite="lax",
+            secure=self._is_secure(request),
+        )
+
+    def _delete(self, request: Request, response: Response, name: str) -> None:
+        # A browser believes the end of such a cookie only if it is told as safely as the cookie itself.
+        response.delete_cookie(
+            self._named(request, name), path="/", httponly=True, samesite="lax", secure=self._is_secure(request)
+        )
+
+    def _named(self, request: Request, name: str) -> str:
+        return HOST_ONLY + name if self._is_secure(request) else name
+
+    def _is_secure(self, request: Request) -> bool:
+        return self._secure and not (request.url.scheme == "http" and _is_loopback(request.url.hostname or ""))
+
+
+def new_secret() -> str:
+    """Return a secret for a browser to keep."""
+    return secrets.token_urlsafe(32)
 
 
 def csrf_code(secret: str) -> str:
@@ -164,12 +259,9 @@ def csrf_code(secret: str) -> str:
     return hmac.new(secret.encode(), b"tocsin console form", hashlib.sha256).hexdigest()
 
 
-def secret_of(request: Request) -> str:
-    """Return the secret of a browser that is about to log in, a new one at first; the same within a request."""
-    if not hasattr(request.state, "login_secret"):
-        sent = request.cookies.get(LOGIN_COOKIE, "")
-        request.state.login_secret = sent if 20 <= len(sent) <= MAX_COOKIE_CHARACTERS else secrets.token_urlsafe(32)
-    return str(request.state.login_secret)
+def same_code(sent: str, code: str) -> bool:
+    """Whether a code is right; it takes as long if it is wrong."""
+    return hmac.compare_digest(sent.encode("utf-8", "surrogatepass"), code.encode())
 
 
 def require_same_origin(request: Request) -> None:

@@ -4,15 +4,34 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from ipaddress import ip_address
 from typing import Any
 
 import httpx
 from pydantic import BaseModel
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from shared.errors import TransientError
 from shared.http.problems import FieldError, ProblemError
 
 TIMEOUT_S = 10.0
+
+_visitor_address: ContextVar[str | None] = ContextVar("visitor_address", default=None)
+
+
+class VisitorAddress:
+    """ASGI middleware: whatever a request has us ask of other services is asked in the name of where it came from.
+
+    A service that trusts us (`http.trusted_proxies`) limits guesses by that address and writes it into its audit log.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        _visitor_address.set(_address(scope))
+        await self._app(scope, receive, send)
 
 
 class NotLoggedInError(Exception):
@@ -54,7 +73,7 @@ class ServiceClient:
         """Send a request; raises as `get` does."""
         try:
             answer = await self._http.request(
-                method, self._base_url + path, headers=_authorization(token), timeout=TIMEOUT_S, **arguments
+                method, self._base_url + path, headers=_headers(token), timeout=TIMEOUT_S, **arguments
             )
         except httpx.HTTPError as error:
             raise TransientError(f"{self._name} does not answer: {str(error) or type(error).__name__}") from error
@@ -65,7 +84,7 @@ class ServiceClient:
     async def stream(self, path: str, token: str | None, params: Mapping[str, Any]) -> AsyncIterator[httpx.Response]:
         """Ask for something large; raises as `get` does."""
         request = self._http.build_request(
-            "GET", self._base_url + path, headers=_authorization(token), params=dict(params), timeout=TIMEOUT_S
+            "GET", self._base_url + path, headers=_headers(token), params=dict(params), timeout=TIMEOUT_S
         )
         try:
             answer = await self._http.send(request, stream=True)
@@ -105,8 +124,19 @@ class IntakeClient(ServiceClient):
         return str(answer.json()["token"])
 
     async def log_out(self, token: str) -> None:
-        """End what a token stands for."""
-        await self.send("DELETE", "/api/v1/session", token)
+        """End what a token stands for; one that is nobody's any more has ended."""
+        await self._end("/api/v1/session", token)
+
+    async def log_out_everywhere(self, token: str) -> None:
+        """End all sessions of whose token it is."""
+        await self._end("/api/v1/sessions", token)
+
+    async def _end(self, path: str, token: str) -> None:
+        try:
+            await self.send("DELETE", path, token)
+        except ProblemError as error:
+            if error.status != httpx.codes.UNAUTHORIZED:
+                raise
 
     async def who(self, token: str) -> Who:
         """Return whose token it is.
@@ -115,17 +145,30 @@ class IntakeClient(ServiceClient):
         ------
         NotLoggedInError
             Nobody's, or not any more.
+        TransientError
+            The intake does not answer, or was asked too often from there.
         """
         try:
             return Who.model_validate((await self.get("/api/v1/me", token)).json())
         except ProblemError as error:
             if error.status == httpx.codes.UNAUTHORIZED:
                 raise NotLoggedInError from error
+            if error.status == httpx.codes.TOO_MANY_REQUESTS:
+                raise TransientError(f"frb_intake will not say who it is: {error}") from error
             raise
 
 
-def _authorization(token: str | None) -> dict[str, str]:
-    return {} if token is None else {"Authorization": f"Bearer {token}"}
+def _address(scope: Scope) -> str | None:
+    try:
+        return str(ip_address(scope["client"][0]))
+    except (KeyError, TypeError, ValueError):
+        return None  # no address at all: what a proxy says that tells none
+
+
+def _headers(token: str | None) -> dict[str, str]:
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    address = _visitor_address.get()
+    return headers if address is None else {**headers, "X-Forwarded-For": address}
 
 
 def _problem(answer: httpx.Response) -> ProblemError:

@@ -7,8 +7,8 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import RedirectResponse
 
 from services.console.access import LoginNeededError, Sessions
-from services.console.headers import PageHeaders
-from services.console.intake import IntakeClient, ServiceClient
+from services.console.headers import HEADERS, PageHeaders
+from services.console.intake import IntakeClient, ServiceClient, VisitorAddress
 from services.console.live import Live
 from services.console.pages import bursts, coincidences, files, help_page, login, now, superevents, system
 from services.console.settings import NAME, ConsoleSettings
@@ -63,6 +63,7 @@ def _build(settings: ConsoleSettings, runtime: Runtime) -> Service:
         app.add_middleware(
             RequestLimits, max_body_bytes=MAX_BODY_BYTES, max_text_bytes=MAX_BODY_BYTES, body_timeout_s=BODY_TIMEOUT_S
         )
+        app.add_middleware(VisitorAddress)
         app.add_middleware(PageHeaders)
 
     parts = (now, superevents, bursts, coincidences, system, login, help_page, files)
@@ -84,7 +85,8 @@ def _install_error_pages(app: FastAPI, pages: Pages) -> None:
         answer = pages.problem(
             request, status=problem.status, title=problem.title, detail=problem.detail, errors=problem.errors
         )
-        answer.headers.update(problem.headers)
+        # A failure is answered outside of all middleware.
+        answer.headers.update({**problem.headers, **HEADERS})
         return answer
 
     app.add_exception_handler(LoginNeededError, on_login)

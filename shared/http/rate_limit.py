@@ -3,6 +3,10 @@
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from ipaddress import IPv6Address, ip_address
+
+IPV6_NETWORK_BITS = 64
+# What one customer of a provider has at least: addresses within it cost nothing.
 
 _WHOLE = 1 - 1e-9
 # A caller that waited as long as it was told has earned its token, whatever rounding says.
@@ -45,3 +49,21 @@ class RateLimiter:
         while len(self._buckets) > self._max_keys:
             self._buckets.popitem(last=False)
         return wait_s
+
+    def give_back(self, key: str) -> None:
+        """Return a token that was taken for something that turned out well."""
+        tokens, at = self._buckets.get(key, (float(self._burst), self._clock()))
+        self._buckets[key] = min(float(self._burst), tokens + 1), at
+
+
+def network_of(address: str | None) -> str:
+    """Return what an address counts as: itself, or its network if it is one of IPv6."""
+    try:
+        parsed = ip_address(address or "")
+    except ValueError:
+        return address or ""
+    if not isinstance(parsed, IPv6Address):
+        return str(parsed)
+    if parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    return str(IPv6Address(int(parsed) >> (128 - IPV6_NETWORK_BITS) << (128 - IPV6_NETWORK_BITS)))

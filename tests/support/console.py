@@ -26,7 +26,7 @@ MERGER, REAL_EVENT = "MS181101ab", "S230518h"
 FED_DEADLINE_S = 90.0
 SERVICES = ("gw_listener", "skymap_parser", "frb_intake", "coincidence", "notifier")
 CHANNELS = ("slack", "tns", "voevent", "webhook")
-CLOSE_BY = {"time_of_arrival": "2018-11-01T22:22:49.334", "ra": 194.3, "dec": -17.9, "dm": 130.0, "repeater": False}
+CLOSE_BY = {"time_of_arrival": "2018-11-01T22:22:49.334", "ra": 194.3, "dec": -17.9, "dm": 130.0, "repeater": False, "z": None}
 # Seconds after the mock merger, from where its map says.
 
 
@@ -95,6 +95,8 @@ def running_console(folder: Path, *, feed: bool = True, **console: Any) -> Itera
         config.write_text(yaml.safe_dump(section), "utf-8")
         system.environment["TOCSIN_CONFIG"] = str(config)
         system.environment["TOCSIN_FRB_INTAKE__SLACK_SIGNING_SECRET"] = SIGNING_SECRET
+        # Tests may come from any address; and the console tells the others where its visitors come from.
+        system.environment["TOCSIN_HTTP__TRUSTED_PROXIES"] = "127.0.0.1"
         services: dict[str, ServiceUnderTest] = {}
         for name in SERVICES:
             services[name] = system.start(name)
@@ -114,9 +116,9 @@ def running_console(folder: Path, *, feed: bool = True, **console: Any) -> Itera
             each.wait_ready()
         intake = IntakeUnderTest(system, services["frb_intake"])
         running = ConsoleUnderTest(system, service, intake, stand_ins, services)
-        if feed:
-            _feed(running)
         try:
+            if feed:
+                _feed(running)
             yield running
         finally:
             for client in (*running.opened, *intake.opened):

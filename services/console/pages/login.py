@@ -2,77 +2,118 @@
 
 from __future__ import annotations
 
-import hmac
+import math
+from contextlib import suppress
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
-from services.console.access import NOBODY, csrf_code, require_same_origin, secret_of
+from services.console.access import csrf_code, require_same_origin, same_code
 from services.console.site import Site
+from shared.errors import TransientError
 from shared.http.problems import ProblemError
+from shared.http.rate_limit import RateLimiter, network_of
 
-REFUSED = {400, 401, 429}
+TRIES_PER_S, TRIES_AT_ONCE = 1 / 30, 10
+# Wrong ones, of one address: whoever forgot goes through what it might have been, guessing leads nowhere.
+MAX_NEXT_CHARACTERS = 1000
+OWN_PATHS = ("/login", "/logout")
+REFUSED = {400, 401}
 # By the intake: told beside the form.
 
 
 def routes(site: Site) -> APIRouter:
     """Return the routes."""
     router = APIRouter(include_in_schema=False)
+    tries = RateLimiter(rate_per_s=TRIES_PER_S, burst=TRIES_AT_ONCE)
 
-    def form(request: Request, next_path: str, *, error: str | None = None, status_code: int = 200) -> HTMLResponse:
+    async def form(
+        request: Request, next_path: str, *, error: str | None = None, status_code: int = 200
+    ) -> HTMLResponse:
+        with suppress(TransientError):
+            await site.sessions.visitor(request)
         page = site.pages.page(
             request,
-            NOBODY,
+            site.sessions.seen(request),
             "login.html",
             status_code=status_code,
             next_path=next_path,
             error=error,
-            csrf=csrf_code(secret_of(request)),
+            login_code=csrf_code(site.sessions.login_secret(request)),
         )
-        site.sessions.login_code(request, page)
+        site.sessions.keep_login_secret(request, page)
         return page
+
+    async def begin(request: Request, token: str, target: str) -> Response:
+        """Log somebody in with a new session; the one before it ends."""
+        before = site.sessions.token(request)
+        if before is not None:
+            with suppress(TransientError, ProblemError):
+                await site.intake.log_out(before)
+        answer = RedirectResponse(target, status_code=303)
+        site.sessions.begin(request, answer, token)
+        return answer
 
     @router.get("/login")
     async def show(request: Request, next_path: Annotated[str, Query(alias="next")] = "/") -> HTMLResponse:
-        return form(request, local_path(next_path))
+        return await form(request, local_path(next_path))
 
     @router.post("/login")
     async def log_in(
         request: Request,
-        name: Annotated[str, Form(max_length=64)],
-        password: Annotated[str, Form(max_length=1024)],
+        name: Annotated[str, Form(max_length=64)] = "",
+        password: Annotated[str, Form(max_length=1024)] = "",
         csrf: Annotated[str, Form()] = "",
         next_path: Annotated[str, Form(alias="next")] = "/",
     ) -> Response:
         require_same_origin(request)
         target = local_path(next_path)
-        if not hmac.compare_digest(csrf.encode(), csrf_code(secret_of(request)).encode()):
-            return form(request, target, error="the form was too old; try again", status_code=403)
+        if not same_code(csrf, csrf_code(site.sessions.login_secret(request))):
+            return await form(request, target, error="the form was too old; try again", status_code=403)
+        address = network_of(request.client.host if request.client else None)
+        if (wait_s := tries.check(address)) > 0:
+            answer = await form(
+                request, target, error=f"too many wrong passwords; wait {math.ceil(wait_s)} s", status_code=429
+            )
+            answer.headers["Retry-After"] = str(math.ceil(wait_s))
+            return answer
         try:
             token = await site.intake.log_in(name, password, hours=site.settings.session_hours)
         except ProblemError as error:
+            if error.status == 429:
+                return await form(request, target, error=f"too many wrong passwords; {error}", status_code=429)
             if error.status not in REFUSED:
                 raise
-            wrong = "name or password is wrong" if error.status != 429 else error.detail
-            return form(request, target, error=wrong, status_code=error.status)
-        answer = RedirectResponse(target, status_code=303)
-        site.sessions.begin(request, answer, token)
-        return answer
+            return await form(request, target, error="name or password is wrong", status_code=401)
+        tries.give_back(address)
+        return await begin(request, token, target)
 
     @router.post("/logout")
-    async def log_out(request: Request) -> Response:
+    async def log_out(request: Request, everywhere: Annotated[bool, Form()] = False) -> Response:
         visitor = await site.sessions.actor(request)
         assert visitor.token is not None
-        await site.intake.log_out(visitor.token)
+        assert visitor.name is not None
         answer = RedirectResponse("/", status_code=303)
-        site.sessions.end(request, answer)
+        if everywhere:
+            await site.intake.log_out_everywhere(visitor.token)
+            site.sessions.end_all(request, answer, visitor.name)
+        else:
+            await site.intake.log_out(visitor.token)
+            site.sessions.end(request, answer)
         return answer
 
     return router
 
 
 def local_path(path: str) -> str:
-    """Return a path of ours; anything else, which would lead to another site, is the first page."""
-    is_local = path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable() and "\\" not in path
-    return path if is_local and path.isascii() else "/"
+    """Return the address of a page of ours; anything else, which would lead to another site, is the first page."""
+    is_local = (
+        path.startswith("/")
+        and not path.startswith("//")
+        and "\\" not in path
+        and path.isascii()
+        and path.isprintable()
+        and len(path) <= MAX_NEXT_CHARACTERS
+    )
+    return path if is_local and path.partition("?")[0] not in OWN_PATHS else "/"

@@ -11,7 +11,7 @@ from fastapi import Request
 from services.frb_intake.accounts import Accounts, Caller, Role, Session
 from services.frb_intake.intake import Asker
 from shared.http.problems import ProblemError
-from shared.http.rate_limit import RateLimiter
+from shared.http.rate_limit import RateLimiter, network_of
 
 MAX_CREDENTIAL_CHARACTERS = 1024
 
@@ -146,7 +146,7 @@ class Doorkeeper:
         return caller
 
     def _count_guess(self, request: Request) -> None:
-        if (wait_s := self._verifications.check(_address(request) or "")) > 0:
+        if (wait_s := self._verifications.check(network_of(_address(request)))) > 0:
             raise TooManyRequestsError(wait_s)
 
 
