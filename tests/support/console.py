@@ -26,7 +26,14 @@ MERGER, REAL_EVENT = "MS181101ab", "S230518h"
 FED_DEADLINE_S = 90.0
 SERVICES = ("gw_listener", "skymap_parser", "frb_intake", "coincidence", "notifier")
 CHANNELS = ("slack", "tns", "voevent", "webhook")
-CLOSE_BY = {"time_of_arrival": "2018-11-01T22:22:49.334", "ra": 194.3, "dec": -17.9, "dm": 130.0, "repeater": False, "z": None}
+CLOSE_BY = {
+    "time_of_arrival": "2018-11-01T22:22:49.334",
+    "ra": 194.3,
+    "dec": -17.9,
+    "dm": 130.0,
+    "repeater": False,
+    "z": None,
+}
 # Seconds after the mock merger, from where its map says.
 
 
