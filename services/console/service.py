@@ -13,6 +13,7 @@ from services.console.live import Live
 from services.console.pages import bursts, coincidences, files, help_page, login, now, superevents, system
 from services.console.settings import NAME, ConsoleSettings
 from services.console.site import Pages, Site
+from services.console.system import Surveyor
 from shared.http.limits import RequestLimits
 from shared.http.problems import ERRORS, as_problem
 from shared.runner import Runtime, Service, ServiceDefinition
@@ -55,6 +56,13 @@ def _build(settings: ConsoleSettings, runtime: Runtime) -> Service:
             cache_s=section.who_cache_s,
         ),
         live=live,
+        surveyor=Surveyor(
+            services=section.services,
+            http=http,
+            pool=runtime.pool,
+            kafka=settings.kafka,
+            influx_url=settings.influx.url,
+        ),
         pages=pages,
     )
 

@@ -21,6 +21,7 @@ from services.console.access import NOBODY, Sessions, Visitor
 from services.console.intake import IntakeClient, ServiceClient
 from services.console.live import Live
 from services.console.settings import ConsoleSection
+from services.console.system import Surveyor
 from shared.blobs.store import BlobStore
 from shared.compute import ComputePool
 from shared.db.errors import translated_errors
@@ -46,6 +47,7 @@ class Site:
     notifier: ServiceClient
     sessions: Sessions
     live: Live
+    surveyor: Surveyor
     pages: Pages
 
     async def fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
