@@ -106,6 +106,10 @@ class Dispatcher:
         try:
             while not connection.is_closed():
                 self._wake.clear()
+                if self._is_promised:
+                    # It comes first, as soon as its transaction ended.
+                    await self._wake.wait()
+                    continue
                 await self._send_decided()
                 wait_s = await self._send_next()
                 if wait_s > 0 and not await self._woken_within(min(wait_s, IDLE_S)):
@@ -121,7 +125,7 @@ class Dispatcher:
 
         False: it is not taken, and has its turn when it is due.
         """
-        if not self._may_take:
+        if not self.is_idle:
             return False
         due = await store.read(row, happening)
         is_sent = due.job.mode in (ChannelMode.SANDBOX, ChannelMode.PRODUCTION)
@@ -133,7 +137,7 @@ class Dispatcher:
         except Exception:  # noqa: BLE001  (met again, and told, when it is due)
             return False
         # Asked again, for another may have been taken meanwhile.
-        if prepared is None or not self._may_take or self._limit.check(self._channel.name) > 0:
+        if prepared is None or not self.is_idle or self._limit.check(self._channel.name) > 0:
             return False
         self._is_promised = True
         work.at_end(partial(self._after, due, prepared))
@@ -141,7 +145,8 @@ class Dispatcher:
         return True
 
     @property
-    def _may_take(self) -> bool:
+    def is_idle(self) -> bool:
+        """It waits for something to do, and may take it at once."""
         return self._is_waiting and not self._is_promised and self._failures == 0 and not self._wake.is_set()
 
     def _after(self, due: Due, prepared: Prepared, is_committed: bool) -> None:
@@ -317,11 +322,9 @@ class Dispatcher:
         # The channel rests as long as the delivery waits, so that it comes first again: after an outage all goes out in
         # order. Now and then it waits longer, for it may be the one that the other side cannot take.
         pause_s = 3 * rest_s if attempts % GIVES_WAY_EVERY == 0 else rest_s
-        await self._put(due, DeliveryState.PENDING, reason=str(error), retry_s=pause_s)
-        if attempts % GIVES_WAY_EVERY:
-            # Those that gave way did so for nothing if the next one fails as well.
-            async with unit_of_work(self._pool) as work:
-                self._store(work).align(self._channel.name, rest_s)
+        # Those that gave way did so for nothing if the next one fails as well.
+        align_s = rest_s if attempts % GIVES_WAY_EVERY else None
+        await self._put(due, DeliveryState.PENDING, reason=str(error), retry_s=pause_s, align_s=align_s)
 
     def _rest(self, error: Exception) -> float:
         """Let the channel rest after a failure, longer each time; return how long (s)."""
@@ -343,9 +346,13 @@ class Dispatcher:
         self._failures = 0
         OPEN_CIRCUIT.labels(self._channel.name).set(0)
 
-    async def _put(self, due: Due, state: DeliveryState, **facts: Any) -> None:
+    async def _put(self, due: Due, state: DeliveryState, *, align_s: float | None = None, **facts: Any) -> None:
         async with unit_of_work(self._pool, self._committed) as work:
-            await self._store(work).put(due, state, **facts)
+            store = self._store(work)
+            await store.put(due, state, **facts)
+            if align_s is not None:
+                # In one transaction, so at the very same time: then the oldest is the first.
+                store.align(self._channel.name, align_s)
         DELIVERIES.labels(self._channel.name, state).inc()
         self._log.info(
             "delivery",

@@ -24,7 +24,8 @@ from shared.errors import PermanentError, TransientError
 from shared.events.frb import FrbStatus
 from shared.events.gw import AlertType
 from shared.events.mma import Coincidence
-from shared.events.notices import ChannelMode
+from shared.events.notices import ChannelMode, Delivery
+from shared.schema.codec import decode
 from shared.settings import DatabaseSettings
 from tests.support.coincidence import a_burst_record, an_alert
 from tests.support.notifier import SENT, FakeChannel, NotifierUnderTest
@@ -68,9 +69,56 @@ async def test_what_happens_is_told_once_and_in_order(pool: asyncpg.Pool, databa
 
     assert told(fake) == [("frb/7", 1, "NEW"), ("frb/7", 2, "UPDATE"), ("gw/S261121ab", 1, "NEW")]
     assert [request["earlier"] for request in fake.received] == [[], ["there"], []]
-    announced = await pool.fetch("SELECT topic, key FROM outbox ORDER BY id")
-    assert {row["topic"] for row in announced} == {"notices.deliveries"}
-    assert len(announced) == 6  # decided and confirmed, each
+    assert [state for state in await announced(pool) if state != "PENDING"] == ["CONFIRMED"] * 3
+
+
+async def announced(pool: asyncpg.Pool) -> list[str]:
+    rows = await pool.fetch("SELECT value FROM outbox WHERE topic = 'notices.deliveries' ORDER BY id")
+    return [str(decode(row["value"], Delivery).state) for row in rows]
+
+
+async def test_what_nothing_stands_before_is_being_sent_as_soon_as_it_is_decided(
+    pool: asyncpg.Pool, database: DatabaseSettings
+) -> None:
+    fake = FakeChannel()
+    notifier = NotifierUnderTest(pool, database, fake)
+
+    async with notifier.sending():
+        await notifier.idle()
+        fake.gate = asyncio.Event()
+        async with unit_of_work(pool) as work:
+            happening = read_happening(BURSTS, a_burst_record())
+            assert happening is not None
+            await notifier.handler.on_happening(happening, work)
+            assert fake.received == [], "nothing leaves before the commit"
+        assert await notifier.states() == ["SENDING"]
+        await notifier.take(BURSTS, a_burst_record(frb_id=8), a_burst_record(revision=2))
+        assert await notifier.states() == ["SENDING", "PENDING", "PENDING"]
+        fake.gate.set()
+        await notifier.until("CONFIRMED", "CONFIRMED", "CONFIRMED")
+
+    assert told(fake) == [("frb/7", 1, "NEW"), ("frb/8", 1, "NEW"), ("frb/7", 2, "UPDATE")]
+    assert await announced(pool) == ["PENDING", "PENDING", "CONFIRMED", "CONFIRMED", "CONFIRMED"]
+
+
+async def test_what_is_undone_after_it_was_decided_is_not_sent_and_comes_again(
+    pool: asyncpg.Pool, database: DatabaseSettings
+) -> None:
+    fake = FakeChannel()
+    notifier = NotifierUnderTest(pool, database, fake)
+    happening = read_happening(BURSTS, a_burst_record())
+    assert happening is not None
+
+    async with notifier.sending():
+        await notifier.idle()
+        with pytest.raises(TransientError):
+            async with unit_of_work(pool) as work:
+                await notifier.handler.on_happening(happening, work)
+                raise TransientError("the database went away")
+        await notifier.take(BURSTS, a_burst_record())
+        await notifier.until("CONFIRMED")
+
+    assert told(fake) == [("frb/7", 1, "NEW")]
 
 
 async def test_an_outage_delays_nobody_else_and_loses_nothing(pool: asyncpg.Pool, database: DatabaseSettings) -> None:
@@ -326,7 +374,7 @@ async def test_a_burst_whose_state_is_shown_shows_its_coincidences(
 
     burst, mma = f"frb/{pair.burst.frb_id}", f"mma/{pair.coincidence_id}"
     assert sorted(told(shows)) == [(burst, 1, "NEW"), (burst, 2, "UPDATE"), (mma, 1, "NEW")]
-    assert shows.received[-1]["related"] == [burst, mma]
+    assert [each["related"] for each in shows.received if each["action"] == "UPDATE"] == [[burst, mma]]
     assert told(tells) == [(burst, 1, "NEW"), (mma, 1, "NEW")]
 
 

@@ -145,6 +145,12 @@ class NotifierUnderTest:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
+    async def idle(self, deadline_s: float = 20.0) -> None:
+        """Wait until every sender waits for something to do."""
+        async with asyncio.timeout(deadline_s):
+            while not all(dispatcher.is_idle for dispatcher in self.dispatchers.values()):
+                await asyncio.sleep(0.02)
+
     async def states(self, channel: str = "fake") -> list[str]:
         """What became of the deliveries of a channel, in order."""
         rows = await self.pool.fetch("SELECT state FROM deliveries WHERE channel = $1 ORDER BY id", channel)
