@@ -52,3 +52,17 @@ superevents = sa.Table(
     ),
     comment="One line per superevent, gathered from what gw_listener and skymap_parser publish.",
 )
+
+audit = sa.Table(
+    "audit",
+    metadata,
+    sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    sa.Column("at", Timestamp, nullable=False, server_default=sa.text("now()")),
+    sa.Column("who", sa.Text, nullable=False),
+    sa.Column("action", sa.Text, nullable=False),
+    sa.Column("target", sa.Text, nullable=False, comment="What was changed: a topic, a delivery."),
+    sa.Column("detail", sa.Text, nullable=False, server_default=""),
+    sa.Column("outcome", sa.Text, comment="done, or why not; null while it is under way."),
+    sa.Index(None, "target", "id"),
+    comment="Who changed what of the system's own affairs; other services keep what is changed there.",
+)
