@@ -7,6 +7,7 @@ from services.coincidence.cells import CellPart, Comparison
 from services.coincidence.domain import SkyScores
 from services.coincidence.handlers import CoincidenceHandler, Compute
 from services.coincidence.settings import NAME, CoincidenceSettings
+from services.coincidence.store import put_rules
 from shared.events.blob import BlobRef
 from shared.events.mma import Coincidence
 from shared.inbox.subscription import Subscription
@@ -56,5 +57,8 @@ def _build(settings: CoincidenceSettings, runtime: Runtime) -> Service:
             )
             for topic, receive, handle, batch_size in streams
         ],
-        background=[lambda: runtime.compute.run(worker.warm_up)],
+        background=[
+            lambda: runtime.compute.run(worker.warm_up),
+            lambda: put_rules(runtime.pool, settings.coincidence),
+        ],
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,13 +10,22 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 import asyncpg
+import structlog
 
 from services.coincidence.background import BackgroundCounts
 from services.coincidence.cells import CellPart
 from services.coincidence.domain import METHOD_VERSION, Burst, Verdict, Wave
+from services.coincidence.settings import CoincidenceSection
+from shared.db.errors import translated_errors
+from shared.db.pool import borrowed
 from shared.db.unit_of_work import UnitOfWork
+from shared.errors import TransientError
 from shared.events.mma import Coincidence, CoincidenceScores
 from shared.sky.healpix import Intervals
+
+RETRY_S = 5.0
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -230,6 +240,24 @@ class CoincidenceStore:
             " method_version, decided_at, record) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
             *row,
         )
+
+
+async def put_rules(pool: asyncpg.Pool, settings: CoincidenceSection) -> None:
+    """Store the settings that decisions go by from now on, unless they are those stored last."""
+    while True:
+        try:
+            async with borrowed(pool) as connection:
+                with translated_errors():
+                    await connection.execute(
+                        "INSERT INTO rules (settings) SELECT $1::jsonb WHERE $1::jsonb IS DISTINCT FROM"
+                        " (SELECT settings FROM rules ORDER BY since DESC LIMIT 1)",
+                        settings.model_dump_json(),
+                    )
+        except TransientError as error:
+            log.warning("coincidence.rules.waiting", reason=str(error))
+            await asyncio.sleep(RETRY_S)
+        else:
+            return
 
 
 def _candidates(rows: Sequence[asyncpg.Record]) -> list[Candidate]:

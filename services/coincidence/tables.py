@@ -80,7 +80,11 @@ pairs = sa.Table(
     sa.Column("record", pg.JSONB, comment="The last record told."),
     sa.Index(None, "frb_id"),
     sa.Index(None, "decided_at"),
+    sa.Index(None, "odds"),
+    sa.Index(None, "state", "decided_at"),
+    sa.Index(None, "is_test", "decided_at"),
     sa.Index("ix_pairs_open", "decided_at", postgresql_where=sa.text("is_open")),
+    sa.Index("ix_pairs_far", sa.literal_column("((scores ->> 'far_space_time_hz')::double precision)")),
     comment="Every pair of a wave and a burst that was ever considered, with what came of it.",
 )
 
@@ -115,4 +119,12 @@ background = sa.Table(
     sa.Column("n_slides", sa.BigInteger, nullable=False, comment="Chance pairs in this chunk."),
     sa.Column("counts", pg.ARRAY(sa.BigInteger), nullable=False, comment="Chance pairs per bin of log10 odds."),
     comment="Chance pairs of slid and scrambled bursts, counted by their odds; chunks add up.",
+)
+
+rules = sa.Table(
+    "rules",
+    metadata,
+    sa.Column("since", Timestamp, primary_key=True, server_default=sa.text("now()")),
+    sa.Column("settings", pg.JSONB, nullable=False),
+    comment="The settings that decisions go by; a row for each change.",
 )
