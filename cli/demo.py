@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli import demo_bursts, demo_coincidence, migrate, topics
+from cli import demo_bursts, demo_coincidence, demo_people, migrate, topics
 from cli.database import fetch
 from cli.environment import settings
 from cli.errors import told_in_one_line
@@ -74,6 +74,7 @@ def demo(
 def _run(stack: Stack) -> None:
     _heading("1  Bringing the system up (everything below .local/)")
     steps: list[tuple[str, Callable[[Any], object]]] = [("topics", topics.apply), ("migrations", migrate.migrate)]
+    tells_examples = demo_people.use_examples(stack.directory)
     bring_up(stack, services=None, steps=steps, progress=_say)
     _heading("2  Sending real alerts, as SCiMMA and GCN send them")
     alerts = {file: read_alert(file.read_bytes()) for file in (*MOCK, *REAL)}
@@ -93,7 +94,18 @@ def _run(stack: Stack) -> None:
     asyncio.run(publish([MOCK_RETRACTION], kafka=settings().kafka))
     rows = _wait_for({**alerts, MOCK_RETRACTION: read_alert(MOCK_RETRACTION.read_bytes())})
     demo_coincidence.wait_retracted(partner_id)
+    _heading("8  Voting on the bursts, as people do")
+    password = demo_people.make_account()
+    demo_people.vote(intake.address, burst_id, partner_id, _say)
+    _heading("9  Sending an alert that breaks off")
+    demo_people.send_broken(MOCK[0], _say)
+    if tells_examples:
+        _heading("10 Waiting until everybody is told; it is a dry run, nothing leaves this machine")
+        demo_people.wait_told(f"{demo_coincidence.SUPEREVENT}-{partner_id}")
+        for line in demo_people.deliveries():
+            _say(f"  {line}")
     _summarise(rows, burst_id, partner_id)
+    _show_console(stack, password)
 
 
 def _wait_for(alerts: dict[Path, UpstreamAlert]) -> list[dict[str, Any]]:
@@ -155,6 +167,15 @@ def _summarise(rows: list[dict[str, Any]], burst_id: int, partner_id: int) -> No
         f"  .venv/bin/tocsin frb show {burst_id}\n"
         "  .venv/bin/tocsin status"
     )
+
+
+def _show_console(stack: Stack, password: str | None) -> None:
+    _heading("All of it on pages, live")
+    _say(f"  {ServiceProcess(SERVICES['console'], stack.directory / 'services').address}")
+    if password is None:
+        _say(f"  log in as {demo_people.OBSERVER}; if nobody knows the password: .venv/bin/tocsin user add NAME …")
+    else:
+        _say(f"  log in as {demo_people.OBSERVER} with the password {password}")
 
 
 def _line(row: dict[str, Any]) -> str:

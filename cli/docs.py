@@ -26,7 +26,8 @@ from services.notifier.settings import ChannelSettings, NotifierSettings
 from services.skymap_parser.settings import SkymapParserSettings
 from shared.inbox.sources import FilesSource
 from shared.observability import metrics
-from shared.schema.records import SCHEMAS, AvroSchema, named_types, newest_schema, schema_versions
+from shared.schema.records import SCHEMAS, AvroSchema, named_types, newest_schema
+from shared.schema.reference import example_files, example_text, kind_text
 from shared.schema.topics import Topic, dead_letter_topics, load_topics
 from shared.settings import KafkaSettings, Section, ServiceSettings
 
@@ -37,9 +38,6 @@ METRICS_NOTICE = "Made from the metrics' definitions by `make docs`; edit there.
 
 EXTERNAL_MEDIA_TYPES = {"gcn": "application/json", "voevent": "application/voevent+xml"}
 # What upstream describes in other languages than Avro.
-
-MAX_EXAMPLE_CHARACTERS = 160
-# Coverage maps in ASCII run to kilobytes; the page shows how they begin, the example file has them whole.
 
 
 def topics_page() -> str:
@@ -143,51 +141,19 @@ def _topic_section(topic: Topic) -> Iterator[str]:
                 yield f"\n### {named['name']}\n\n{named['doc']}\n"
                 yield from _table(
                     ["field", "type", "meaning"],
-                    [(f"`{field['name']}`", _kind(field["type"]), field["doc"]) for field in named["fields"]],
+                    [(f"`{field['name']}`", kind_text(field["type"]), field["doc"]) for field in named["fields"]],
                 )
         yield from _examples(topic.record)
 
 
 def _examples(record: str) -> Iterator[str]:
-    version = list(schema_versions(record))[-1]
-    folder = f"schemas/examples/{record}/v{version}"
-    first, *_ = files = sorted((SCHEMAS.parent / folder).glob("*.json"))
+    first, *_ = files = example_files(record)
+    folder = first.parent.relative_to(SCHEMAS.parent)
     yield "\n### Examples\n"
     yield (
         ", ".join(f"[{path.stem}](../../{folder}/{path.name})" for path in files) + f". {first.stem}, long texts cut:\n"
     )
-    yield f"```json\n{json.dumps(_cut(json.loads(first.read_text('utf-8'))), indent=2, ensure_ascii=False)}\n```"
-
-
-def _cut(value: Any) -> Any:
-    match value:
-        case str() if len(value) > MAX_EXAMPLE_CHARACTERS:
-            return value[:MAX_EXAMPLE_CHARACTERS] + "…"
-        case list():
-            return [_cut(item) for item in value]
-        case dict():
-            return {key: _cut(item) for key, item in value.items()}
-    return value
-
-
-def _kind(schema: Any) -> str:
-    """A field's type in a few words."""
-    match schema:
-        case ["null", other]:
-            return f"{_kind(other)} or null"
-        case {"logicalType": "timestamp-micros"}:
-            return "time"
-        case {"logicalType": logical}:
-            return str(logical)
-        case {"type": "array", "items": items}:
-            return f"array of {_kind(items)}"
-        case {"type": "map", "values": values}:
-            return f"map of {_kind(values)}"
-        case {"type": "enum", "symbols": symbols}:
-            return "one of " + ", ".join(symbols)
-        case {"name": name}:
-            return str(name)
-    return str(schema)
+    yield f"```json\n{example_text(first)}\n```"
 
 
 def _table(heads: list[str], rows: list[tuple[str, ...]]) -> Iterator[str]:
@@ -421,9 +387,9 @@ Every service serves these at `/metrics`, beside the `process_…` and `python_�
 A histogram NAME appears as `NAME_bucket`, `NAME_sum` and `NAME_count`. Times are in seconds.
 
 `consumer` is the name of a subscription: `gw_listener.SOURCE` and `frb_intake.SOURCE` for each of their sources;
-`skymap_parser` for the maps and `skymap_parser.index` for pictures and search; `coincidence.TOPIC`, `notifier.TOPIC` and
-`console.TOPIC` for each topic that these read. `channel` is the name of a channel of notifier, the only service with such
-metrics.
+`skymap_parser` for the maps and `skymap_parser.index` for pictures and search; `coincidence.TOPIC`, `notifier.TOPIC`
+and `console.TOPIC` for each topic that these read. `channel` is the name of a channel of notifier, the only service
+with such metrics.
 """
     rows: list[tuple[str, ...]] = []
     for metric in all_metrics():

@@ -45,11 +45,12 @@ SERVICES: Mapping[str, Service] = {
 
 
 def addresses(directory: Path) -> dict[str, str]:
-    """Variables by which the console finds the other services of this machine, as far as nobody has set them."""
+    """Variables by which services of this machine find each other, as far as nobody has set them."""
     others = {
         name: ServiceProcess(service, directory).address for name, service in SERVICES.items() if name != "console"
     }
     variables = {
+        "TOCSIN_NOTIFIER__ACCOUNTS_URL": others["frb_intake"],
         "TOCSIN_CONSOLE__INTAKE_URL": others["frb_intake"],
         "TOCSIN_CONSOLE__NOTIFIER_URL": others["notifier"],
         "TOCSIN_CONSOLE__SERVICES": json.dumps(others),

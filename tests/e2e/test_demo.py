@@ -8,9 +8,11 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 from astropy.io import fits
+from bs4 import BeautifulSoup
 
 from cli.stack.process import wait_until
 from cli.stack.stack import Stack
@@ -54,13 +56,15 @@ def test_the_demonstration_tells_all_knows_it_all_the_second_time_and_leaves_not
     assert f"kafka://{server}/gw.skymaps" in summary
     assert len(list((directory / "pictures").glob("*.png"))) == 9
     check_coincidence(first.out, directory)
+    check_people(first.out)
     assert left_running(directory) == []
 
     code, second = demo_until_interrupted(directory)
     assert code == 0
     # Sent once more, recognised, and neither accepted nor published a second time.
     again = second[second.index("What came in") :]
-    assert re.search(r"igwn\.gwalert +18 records", again)
+    # But for the broken one, which is sent once as long as it waits among the dead letters.
+    assert re.search(r"igwn\.gwalert +19 records", again)
     own = re.compile(r"  (gw|frb|mma)\..* records")
     assert list(filter(own.match, again.splitlines())) == list(filter(own.match, summary.splitlines()))
     assert told_of_pair(again) == told_of_pair(summary)
@@ -80,6 +84,51 @@ def check_coincidence(told: str, directory: Path) -> None:
     assert (notice["alert_type"], notice["alert_tense"], notice["ref_ID"]) == ("initial", "test", "MS181101ab")
     assert fits.getheader(kept / f"{name}-1.multiorder.fits", 1)["PIXTYPE"] == "HEALPIX"
     assert [line.split()[1:3] for line in told_of_pair(told)] == [["1", "initial"], ["2", "retraction"]]
+
+
+def check_people(told: str) -> None:
+    """Votes, a dead letter, and notices on every example channel, none of which left."""
+    people = told[told.index("8  Voting") : told.index("What came in")]
+    assert people.count("confirm") == 2
+    assert "it waits in igwn.gwalert.dlq.gw_listener" in people
+    for channel in ("mail", "partner", "slack", "tns", "voevent"):
+        assert re.search(rf"^  {channel} +.*\d+ dry run", people, re.MULTILINE), people
+    assert re.search(r"^  kafka +\d+ confirmed$", people, re.MULTILINE), people
+
+
+def check_pages(told: str) -> None:
+    """Every page is there for who has the address, name and password that the demonstration tells, and has content."""
+    found = re.search(r"^  (http://127\.0\.0\.1:\d+)\n  log in as (\S+) with the password (\S+)$", told, re.MULTILINE)
+    assert found is not None, told[-500:]
+    address, name, password = found.groups()
+    pair = told_of_pair(told)[0].split()[0]
+    partner = pair.partition("-")[2]
+    content = {
+        "/": ["MS181101ab", pair],
+        "/gw": ["MS181101ab", "S230518h"],
+        "/gw/MS181101ab": ["etracted"],
+        "/gw/S230518h": ["<svg"],
+        "/frb": [f"/frb/{partner}", "/frb/1"],
+        "/frb/1": ["nothing like it off the source", "411"],
+        f"/frb/{partner}": ["MS181101ab"],
+        "/mma": [pair],
+        f"/mma/{pair}": ["etracted", "<svg"],
+        "/system": ["igwn.gwalert.dlq.gw_listener", "skymap_parser"],
+        "/help": ["False-alarm"],
+    }
+    with httpx.Client(base_url=address, timeout=30) as browser:
+        code = re.search(r'name="csrf" value="([0-9a-f]+)"', browser.get("/login").text)
+        assert code is not None
+        answer = browser.post("/login", data={"name": name, "password": password, "csrf": code[1], "next": "/"})
+        assert answer.status_code == 303, answer.text
+        for path, expected in content.items():
+            page = browser.get(path)
+            assert page.status_code == 200, (path, page.text)
+            assert name in page.text, path
+            for text in expected:
+                assert text in page.text, (path, text)
+            empty = BeautifulSoup(page.text, "html.parser").select(".empty:not([hidden])")
+            assert [each.text for each in empty] == [], path
 
 
 def told_of_pair(told: str) -> list[str]:
@@ -104,6 +153,7 @@ def demo_until_interrupted(directory: Path) -> tuple[int, str]:
             if "Ctrl-C stops everything" in line:
                 break
         assert all(health.up for name, health in Stack(directory).status().items() if name != "influxdb"), told
+        check_pages(told)
         demo.send_signal(signal.SIGINT)
         rest, _ = demo.communicate(timeout=60)
     assert "Traceback" not in told + rest

@@ -280,6 +280,12 @@ def test_the_console_asks_the_services_where_they_are() -> None:
     }
 
 
+def test_the_notifier_asks_the_intake_who_somebody_is() -> None:
+    (container,) = of_kind("Deployment")["notifier"]["spec"]["template"]["spec"]["containers"]
+    variables = {variable["name"]: variable.get("value") for variable in container["env"]}
+    assert variables["TOCSIN_NOTIFIER__ACCOUNTS_URL"] == f"http://frb-intake:{SERVICES['frb_intake'].http_port}"
+
+
 def test_the_world_reaches_the_doors_of_the_intake_and_nothing_that_is_for_operators() -> None:
     ingress = of_kind("Ingress")["frb-intake"]
     reached = reached_by(ingress)

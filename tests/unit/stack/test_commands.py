@@ -126,11 +126,12 @@ def test_asking_for_the_status_of_a_stack_that_never_ran_leaves_no_trace(
     assert not (tmp_path / "never").exists()
 
 
-def test_the_console_is_told_where_the_others_listen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_services_are_told_where_the_others_listen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number, name in enumerate(SERVICES, 23456):
         (tmp_path / f"{name}.port").write_text(str(number))
     monkeypatch.setenv("TOCSIN_CONSOLE__NOTIFIER_URL", "http://elsewhere:8104")
     variables = addresses(tmp_path)
     assert variables["TOCSIN_CONSOLE__INTAKE_URL"] == "http://127.0.0.1:23458"
+    assert variables["TOCSIN_NOTIFIER__ACCOUNTS_URL"] == "http://127.0.0.1:23458"
     assert json.loads(variables["TOCSIN_CONSOLE__SERVICES"]).keys() == SERVICES.keys() - {"console"}
     assert "TOCSIN_CONSOLE__NOTIFIER_URL" not in variables, "what somebody has set stays"
