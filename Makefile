@@ -3,6 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ASYNCAPI := .local/asyncapi/node_modules
+AXE := .local/axe/node_modules
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check fmt bench up down status docs lock revision clean
@@ -34,7 +35,7 @@ down: setup ## Stop them; data stays
 status: setup ## Say how everything is
 	@$(BIN)/tocsin status
 
-test: setup $(ASYNCAPI) ## Run all tests, on a real Kafka, PostgreSQL and InfluxDB
+test: setup $(ASYNCAPI) $(AXE) ## Run all tests, on a real Kafka, PostgreSQL and InfluxDB
 	@$(BIN)/python -m cli.stack
 	@$(BIN)/python -m pytest $(PYTEST)
 
@@ -67,7 +68,9 @@ clean: ## Remove what is generated; the data of the local stack too
 	@rm -rf .venv .local .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(ASYNCAPI): tests/contract/asyncapi/package.json
-	@mkdir -p .local/asyncapi
-	@cp tests/contract/asyncapi/package.json .local/asyncapi/
-	@if command -v npm >/dev/null; then npm install --prefix .local/asyncapi --no-audit --no-fund --no-package-lock --ignore-scripts --silent && touch $@; \
-		else echo "npm is not here: the AsyncAPI document will not be parsed in the tests"; fi
+$(AXE): tests/integration/console/package.json
+$(ASYNCAPI) $(AXE):
+	@mkdir -p $(@D)
+	@cp $< $(@D)/
+	@if command -v npm >/dev/null; then npm install --prefix $(@D) --no-audit --no-fund --no-package-lock --ignore-scripts --silent && touch $@; \
+		else echo "npm is not here: tests that need what $< names will be skipped"; fi

@@ -2,8 +2,8 @@
 
 import sys
 
-from cli.stack.install import INFLUX, PROGRAMS, install_missing
+from cli.stack.install import PROGRAMS, install_missing
 
 if __name__ == "__main__":
     still_missing = install_missing(PROGRAMS, print)
-    sys.exit(1 if any(program is not INFLUX for program in still_missing) else 0)
+    sys.exit(1 if any(not program.is_optional for program in still_missing) else 0)

@@ -228,6 +228,25 @@ def test_without_root_the_command_to_install_is_said_and_nothing_is_run(monkeypa
     assert "brewer-headless" in said[0]
 
 
+def test_as_root_an_optional_program_that_cannot_come_keeps_no_other_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    here: set[str] = set()
+
+    def run(command: list[str], **_: object) -> None:
+        if "unknown" in command:
+            raise StackError("there is no package unknown")
+        here.update(command)
+
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr("cli.stack.install.run_to_end", run)
+    needed = Program("brewer", "it makes tea", ("kettle",), lambda: "kettle" in here)
+    nice = Program("biscuit", "goes with it; optional", ("unknown",), lambda: False, is_optional=True)
+    said: list[str] = []
+
+    assert install_missing([nice, needed], said.append) == (nice,)
+    assert said[-1] == "there is no package unknown"
+
+
 def test_the_in_memory_cluster_serves_and_warns(tmp_path: Path) -> None:
     mock = MockKafka(tmp_path)
     mock.start()
