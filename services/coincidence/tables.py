@@ -103,6 +103,14 @@ history = sa.Table(
     sa.Column("method_version", sa.Text, nullable=False),
     sa.Column("decided_at", Timestamp, nullable=False),
     sa.Column("record", pg.JSONB, comment="What was told on mma.coincidences; null when nothing was."),
+    # As PostgreSQL writes it: (record->>'is_test')::boolean.
+    sa.Column(
+        "is_test",
+        sa.Boolean,
+        sa.Computed("((record ->> 'is_test'::text))::boolean", persisted=True),
+        comment="Of what was told; null when nothing was.",
+    ),
+    sa.Index(None, "is_test", "decided_at"),
     sa.Index(None, "superevent_id", "frb_id"),
     comment="Every decision about a pair.",
 )
