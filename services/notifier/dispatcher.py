@@ -98,18 +98,14 @@ class Dispatcher:
         while not await self._become_the_only_one(connection):  # noqa: ASYNC110  (another process's lock)
             await asyncio.sleep(OUTAGE_S)
         # What was promised, and is in the database by now or not, is found there.
-        while self._is_promised:
-            self._wake.clear()
-            await self._wake.wait()
+        await self._kept_promise()
         self._decided = None
         await self._settle()
         try:
             while not connection.is_closed():
                 self._wake.clear()
-                if self._is_promised:
-                    # It comes first, as soon as its transaction ended.
-                    await self._wake.wait()
-                    continue
+                # It comes first, as soon as its transaction ended.
+                await self._kept_promise()
                 await self._send_decided()
                 wait_s = await self._send_next()
                 if wait_s > 0 and not await self._woken_within(min(wait_s, IDLE_S)):
@@ -157,6 +153,11 @@ class Dispatcher:
             # Or it is, and nobody heard of it.
             self._is_unsettled = True
         self._wake.set()
+
+    async def _kept_promise(self) -> None:
+        while self._is_promised:
+            await self._wake.wait()
+            self._wake.clear()
 
     async def _send_decided(self) -> None:
         if self._is_unsettled:
