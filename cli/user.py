@@ -27,10 +27,15 @@ def add(
     password_stdin: Annotated[
         bool, typer.Option("--password-stdin", help="Read the password from standard input instead of asking.")
     ] = False,
+    no_password: Annotated[
+        bool, typer.Option("--no-password", help="For who logs in at the OpenID provider, or has tokens alone.")
+    ] = False,
 ) -> None:
     """Add a user."""
     with told_in_one_line():
-        password = _password(from_stdin=password_stdin)
+        if no_password and password_stdin:
+            raise InvalidInputError("--no-password", "given", "no --password-stdin beside it")
+        password = None if no_password else _password(from_stdin=password_stdin)
         roles = [part.strip() for part in role.split(",")]
         on_accounts(lambda connection: accounts.add_user(connection, name=name, roles=roles, password=password))
     typer.echo(f"{name} may {', '.join(roles)}", err=True)
@@ -49,7 +54,7 @@ def list_users(as_json: Annotated[bool, typer.Option("--json", help="For machine
 
 @app.command()
 def disable(name: Name) -> None:
-    """Refuse a user's password and tokens from now on; what they sent stays."""
+    """Refuse a user's password and tokens from now on, and end their sessions; what they sent stays."""
     _set_disabled(name, disabled=True)
 
 

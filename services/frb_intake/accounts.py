@@ -108,39 +108,69 @@ class Accounts:
             return None
         return verified.caller
 
-    async def begin_session(self, name: str, *, hours: float, address: str | None) -> Session | None:
-        """Return a new session of a user who proved to be it; None when there is none, or it is disabled."""
+    async def is_open(self, name: str) -> bool:
+        """Whether there is a user of this name who is not disabled."""
+        return await self._fetch_row("SELECT FROM users WHERE name = $1 AND disabled_at IS NULL", name) is not None
+
+    async def begin_session(
+        self, name: str, *, hours: float, address: str | None, nonce: str | None = None
+    ) -> Session | None:
+        """Return a new session of a user who proved to be it.
+
+        Parameters
+        ----------
+        nonce
+            Begins one session, and no second.
+
+        Returns
+        -------
+        None when there is no such user, or it is disabled, or the nonce began one.
+        """
         token = _new_token()
         row = await self._fetch_row(
-            "WITH session AS (INSERT INTO tokens (user_id, digest, expires_at)"
-            " SELECT id, $2, now() + make_interval(secs => $3) FROM users WHERE name = $1 AND disabled_at IS NULL"
-            " RETURNING user_id, expires_at),"
+            "WITH session AS (INSERT INTO tokens (user_id, digest, expires_at, is_session, nonce_digest)"
+            " SELECT id, $2, now() + make_interval(secs => $3), true, $5 FROM users"
+            " WHERE name = $1 AND disabled_at IS NULL"
+            " ON CONFLICT (nonce_digest) DO NOTHING RETURNING user_id, expires_at),"
             " audited AS (INSERT INTO audit_log (actor, action, subject, address)"
             " SELECT $1, 'LOGGED_IN', $1, $4 FROM session)"
             " SELECT users.roles, session.expires_at FROM session JOIN users ON users.id = session.user_id",
             name,
-            _token_digest(token),
+            _digest(token),
             hours * 3600,
             address,
+            None if nonce is None else _digest(nonce),
         )
         return None if row is None else Session(token, _caller(name, row["roles"]), row["expires_at"])
 
-    async def end_session(self, token: str, *, address: str | None) -> Caller | None:
-        """End what a token stands for, at once in this process; return who that was, None when it was nobody."""
+    async def end_session(self, token: str, *, address: str | None) -> bool:
+        """End the session that a token stands for, at once in this process; return whether there was one."""
+        ended = await self._end(
+            " AND tokens.digest = $1 AND users.disabled_at IS NULL", "LOGGED_OUT", _digest(token), address
+        )
+        self._known.pop(self._fingerprint((token,)), None)
+        return ended
+
+    async def end_sessions(self, name: str, *, address: str | None) -> None:
+        """End all sessions of a user, at once in this process."""
+        await self._end(" AND users.name = $1", "LOGGED_OUT_EVERYWHERE", name, address)
+        for fingerprint in [fingerprint for fingerprint, (caller, _) in self._known.items() if caller.name == name]:
+            del self._known[fingerprint]
+
+    async def _end(self, which: str, action: str, *arguments: object) -> bool:
+        # Counted twice: what was verified before or while it ended is not remembered.
         self._ended += 1
         row = await self._fetch_row(
-            "WITH ended AS (UPDATE tokens SET revoked_at = now() FROM users WHERE users.id = tokens.user_id"
-            " AND tokens.digest = $1 AND tokens.revoked_at IS NULL AND users.disabled_at IS NULL"
-            " AND (tokens.expires_at IS NULL OR tokens.expires_at > now()) RETURNING users.name, users.roles),"
+            "WITH ended AS (UPDATE tokens SET revoked_at = now() FROM users WHERE users.id = tokens.user_id"  # noqa: S608  (ours)
+            f"{which} AND tokens.is_session AND tokens.revoked_at IS NULL AND tokens.expires_at > now()"
+            " RETURNING users.name),"
             " audited AS (INSERT INTO audit_log (actor, action, subject, address)"
-            " SELECT name, 'LOGGED_OUT', name, $2 FROM ended)"
-            " SELECT name, roles FROM ended",
-            _token_digest(token),
-            address,
+            f" SELECT DISTINCT name, '{action}', name, $2 FROM ended)"
+            " SELECT FROM ended LIMIT 1",
+            *arguments,
         )
         self._ended += 1
-        self._known.pop(self._fingerprint((token,)), None)
-        return None if row is None else _caller(row["name"], row["roles"])
+        return row is not None
 
     async def _once(
         self, credential: tuple[str, ...], verify: Callable[[], Awaitable[_Verified | None]]
@@ -173,8 +203,8 @@ class Accounts:
             "SELECT password_hash, roles FROM users WHERE name = $1 AND disabled_at IS NULL", name
         )
         async with self._hashing:
-            # An unknown name takes as long as a wrong password.
-            matches = await asyncio.to_thread(_matches, row["password_hash"] if row else self._nobody, password)
+            # An unknown name, or one without a password, takes as long as a wrong password.
+            matches = await asyncio.to_thread(_matches, (row and row["password_hash"]) or self._nobody, password)
         return _Verified(_caller(name, row["roles"])) if row is not None and matches else None
 
     async def _look_up(self, token: str) -> _Verified | None:
@@ -184,7 +214,7 @@ class Accounts:
             " FROM tokens JOIN users ON users.id = tokens.user_id"
             " WHERE tokens.digest = $1 AND tokens.revoked_at IS NULL AND users.disabled_at IS NULL"
             " AND (tokens.expires_at IS NULL OR tokens.expires_at > now())",
-            _token_digest(token),
+            _digest(token),
         )
         return None if row is None else _Verified(_caller(row["name"], row["roles"]), row["left_s"])
 
@@ -215,12 +245,12 @@ def _new_token() -> str:
     return f"{TOKEN_PREFIX}_{secrets.token_urlsafe(32)}"
 
 
-def _token_digest(token: str) -> bytes:
-    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
-async def add_user(connection: asyncpg.Connection, *, name: str, roles: Sequence[str], password: str) -> None:
-    """Create a user.
+async def add_user(connection: asyncpg.Connection, *, name: str, roles: Sequence[str], password: str | None) -> None:
+    """Create a user; one without a password logs in at an OpenID provider, or has tokens.
 
     Raises
     ------
@@ -232,11 +262,11 @@ async def add_user(connection: asyncpg.Connection, *, name: str, roles: Sequence
     unknown = sorted(set(roles) - set(Role))
     if unknown or not roles:
         raise InvalidInputError("--role", ",".join(unknown) or "empty", f"some of {', '.join(Role)}")
-    if len(password) < MIN_PASSWORD_CHARACTERS:
+    if password is not None and len(password) < MIN_PASSWORD_CHARACTERS:
         raise InvalidInputError(
             "password", f"{len(password)} characters long", f"at least {MIN_PASSWORD_CHARACTERS} characters"
         )
-    hashed = await asyncio.to_thread(_hasher.hash, password)
+    hashed = "" if password is None else await asyncio.to_thread(_hasher.hash, password)
     with translated_errors():
         row = await connection.fetchrow(
             "INSERT INTO users (name, password_hash, roles) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING RETURNING id",
@@ -256,7 +286,7 @@ async def list_users(connection: asyncpg.Connection) -> list[dict[str, Any]]:
 
 
 async def set_disabled(connection: asyncpg.Connection, *, name: str, disabled: bool) -> None:
-    """Close or reopen an account; running services notice within their `credential_cache_s`.
+    """Close or reopen an account; running services notice within their `credential_cache_s`. Its sessions end for good.
 
     Raises
     ------
@@ -265,7 +295,10 @@ async def set_disabled(connection: asyncpg.Connection, *, name: str, disabled: b
     """
     with translated_errors():
         row = await connection.fetchrow(
-            "UPDATE users SET disabled_at = $2 WHERE name = $1 RETURNING id",
+            "WITH account AS (UPDATE users SET disabled_at = $2 WHERE name = $1 RETURNING id),"
+            " ended AS (UPDATE tokens SET revoked_at = now() FROM account"
+            " WHERE user_id = account.id AND is_session AND revoked_at IS NULL)"
+            " SELECT id FROM account",
             name,
             datetime.now(UTC) if disabled else None,
         )
@@ -287,7 +320,7 @@ async def create_token(connection: asyncpg.Connection, *, name: str, expires_at:
             "INSERT INTO tokens (user_id, digest, expires_at) SELECT id, $2, $3 FROM users WHERE name = $1"
             " RETURNING id",
             name,
-            _token_digest(token),
+            _digest(token),
             expires_at,
         )
     if row is None:
@@ -296,11 +329,11 @@ async def create_token(connection: asyncpg.Connection, *, name: str, expires_at:
 
 
 async def list_tokens(connection: asyncpg.Connection) -> list[dict[str, Any]]:
-    """Return all tokens: id, name of the user, created_at, expires_at, revoked_at."""
+    """Return all tokens of programs: id, name of the user, created_at, expires_at, revoked_at."""
     with translated_errors():
         rows = await connection.fetch(
             "SELECT tokens.id, users.name, tokens.created_at, expires_at, revoked_at"
-            " FROM tokens JOIN users ON users.id = user_id ORDER BY tokens.id"
+            " FROM tokens JOIN users ON users.id = user_id WHERE NOT is_session ORDER BY tokens.id"
         )
     return [dict(row) for row in rows]
 

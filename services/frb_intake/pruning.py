@@ -13,11 +13,14 @@ INTERVAL_S = 3600.0
 IDEMPOTENCY_KEY_DAYS = 30
 # A client that still repeats a request after a month has the natural key of its burst left.
 
+SESSION_DAYS = 1
+# A session that ended is not asked for again; but the identity token that began it could come once more.
+
 log = structlog.get_logger(__name__)
 
 
 class Pruner:
-    """Deletes observations whose burst never came, and old idempotency keys."""
+    """Deletes observations whose burst never came, old idempotency keys, and sessions that ended."""
 
     def __init__(self, pool: asyncpg.Pool, *, staged_hours: float) -> None:
         self._pool = pool
@@ -44,4 +47,9 @@ class Pruner:
                     "DELETE FROM idempotency_keys WHERE created_at < now() - make_interval(days => $1)",
                     IDEMPOTENCY_KEY_DAYS,
                 )
-        log.info("pruned", staged_observations=staged, idempotency_keys=keys)
+                sessions = await connection.execute(
+                    "DELETE FROM tokens WHERE is_session"
+                    " AND least(expires_at, revoked_at) < now() - make_interval(days => $1)",
+                    SESSION_DAYS,
+                )
+        log.info("pruned", staged_observations=staged, idempotency_keys=keys, sessions=sessions)

@@ -16,7 +16,7 @@ users = sa.Table(
     metadata,
     sa.Column("id", sa.Integer, sa.Identity(always=True), primary_key=True),
     sa.Column("name", sa.Text, nullable=False, unique=True),
-    sa.Column("password_hash", sa.Text, nullable=False, comment="argon2id."),
+    sa.Column("password_hash", sa.Text, nullable=False, comment="argon2id; empty: no password opens the account."),
     sa.Column("roles", pg.ARRAY(sa.Text), nullable=False, comment="Of submit, rate, operate, read."),
     sa.Column("created_at", Timestamp, nullable=False, server_default=sa.text("now()")),
     sa.Column("disabled_at", Timestamp),
@@ -32,8 +32,18 @@ tokens = sa.Table(
     sa.Column("created_at", Timestamp, nullable=False, server_default=sa.text("now()")),
     sa.Column("expires_at", Timestamp),
     sa.Column("revoked_at", Timestamp),
+    sa.Column(
+        "is_session",
+        sa.Boolean,
+        nullable=False,
+        server_default=sa.false(),
+        comment="Of a person who logged in; forgotten after its end.",
+    ),
+    sa.Column(
+        "nonce_digest", sa.LargeBinary, unique=True, comment="sha256 of what the identity token was for: it opens one."
+    ),
     sa.Index(None, "user_id"),
-    comment="Tokens for programs; shown once, when made.",
+    comment="Tokens for programs, shown once, when made; and of people who logged in.",
 )
 
 audit_log = sa.Table(
@@ -213,7 +223,10 @@ changes = sa.Table(
         server_default=sa.text("pg_current_xact_id()::text::bigint"),
         comment="Followers read in the order of commits: rows of transactions older than every running one.",
     ),
+    # As PostgreSQL writes it: (record->>'is_test')::boolean.
+    sa.Column("is_test", sa.Boolean, sa.Computed("((record ->> 'is_test'::text))::boolean", persisted=True)),
     sa.UniqueConstraint("burst_id", "revision"),
+    sa.Index(None, "is_test", "changed_at"),
     sa.Index("ix_changes_following", "transaction_id", "id"),
     comment="The history of every burst.",
 )

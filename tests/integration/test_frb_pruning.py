@@ -9,7 +9,7 @@ import pytest
 from cli.migrate import history
 from services.frb_intake import domain
 from services.frb_intake.domain import NewBurst
-from services.frb_intake.pruning import IDEMPOTENCY_KEY_DAYS, Pruner
+from services.frb_intake.pruning import IDEMPOTENCY_KEY_DAYS, SESSION_DAYS, Pruner
 from services.frb_intake.settings import NAME
 from services.frb_intake.store import BurstStore
 from shared.db import migrations
@@ -58,3 +58,33 @@ async def test_observations_without_a_burst_and_old_keys_are_forgotten(pool: asy
         assert await kept(pool, "staged_observations") == ["new"]
         assert await kept(pool, "idempotency_keys") == ["new"]
     assert await pool.fetchval("SELECT count(*) FROM bursts") == 1
+
+
+async def test_sessions_that_ended_are_forgotten_and_tokens_of_programs_are_not(pool: asyncpg.Pool) -> None:
+    now = datetime.now(UTC)
+    long_ago, ago, later = (now + timedelta(days=days) for days in (-SESSION_DAYS - 1, -SESSION_DAYS / 2, 1))
+    user_id = await pool.fetchval(
+        "INSERT INTO users (name, password_hash, roles) VALUES ('ada', '', '{}') RETURNING id"
+    )
+    for name, is_session, expires_at, revoked_at in (
+        ("a program's, expired", False, long_ago, long_ago),
+        ("a session", True, later, None),
+        ("expired a moment ago", True, ago, None),
+        ("expired", True, long_ago, None),
+        ("revoked a moment ago", True, later, ago),
+        ("revoked", True, later, long_ago),
+    ):
+        await pool.execute(
+            "INSERT INTO tokens (user_id, digest, is_session, expires_at, revoked_at) VALUES ($1, $2, $3, $4, $5)",
+            *(user_id, name.encode(), is_session, expires_at, revoked_at),
+        )
+
+    await Pruner(pool, staged_hours=STAGED_HOURS).prune()
+
+    rows = await pool.fetch("SELECT digest FROM tokens ORDER BY id")
+    assert [row["digest"].decode() for row in rows] == [
+        "a program's, expired",
+        "a session",
+        "expired a moment ago",
+        "revoked a moment ago",
+    ]

@@ -1,16 +1,22 @@
 """People log in for a while: a token that ends when it should, for everybody who asks."""
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
+import asyncpg
 import pytest
 
+from services.frb_intake.accounts import add_user, create_token, list_tokens, set_disabled
+from shared.db.pool import connect
+from shared.settings import DatabaseSettings
 from tests.support.frb_intake import PASSWORD, IntakeUnderTest, running_intake
 from tests.support.runtime import eventually
 
 SESSION, ME = "/api/v1/session", "/api/v1/me"
 PROBLEM = "application/problem+json"
+Result = TypeVar("Result")
 
 
 @pytest.fixture(scope="module")
@@ -21,6 +27,15 @@ def intake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[IntakeUnderTest
 
 def bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
+
+
+def on_accounts(intake: IntakeUnderTest, work: Callable[[asyncpg.Connection], Awaitable[Result]]) -> Result:
+    async def connected() -> Result:
+        settings = DatabaseSettings(url=intake.system.environment["TOCSIN_DATABASE__URL"])
+        async with connect(settings, "frb_intake") as connection:
+            return await work(connection)
+
+    return asyncio.run(connected())
 
 
 def log_in(intake: IntakeUnderTest, user: str, **more: Any) -> dict[str, Any]:
@@ -96,10 +111,61 @@ def test_a_disabled_account_has_no_session_and_gets_none(intake: IntakeUnderTest
     token = log_in(intake, user)["token"]
     assert client.get(ME, headers=bearer(token)).status_code == 200
 
-    intake.system.rows("UPDATE frb_intake.users SET disabled_at = now() WHERE name = $1", user)
+    on_accounts(intake, lambda connection: set_disabled(connection, name=user, disabled=True))
 
     assert client.get(ME, headers=bearer(token)).status_code == 401
     assert client.post(SESSION, json={"name": user, "password": PASSWORD}).status_code == 401
+
+
+def test_sessions_of_an_account_that_was_disabled_stay_ended(intake: IntakeUnderTest) -> None:
+    user, client = intake.add_user(), intake.client(None)
+    token = log_in(intake, user)["token"]
+
+    for disabled in (True, False):
+        on_accounts(intake, lambda connection: set_disabled(connection, name=user, disabled=disabled))  # noqa: B023
+
+    assert client.get(ME, headers=bearer(token)).status_code == 401
+    assert log_in(intake, user)["name"] == user
+
+
+def test_logging_out_everywhere_ends_all_sessions_and_no_token_of_a_program(intake: IntakeUnderTest) -> None:
+    user, client = intake.add_user(), intake.client(None)
+    program = on_accounts(intake, lambda connection: create_token(connection, name=user, expires_at=None))
+    sessions = [log_in(intake, user)["token"] for _ in range(3)]
+    somebody = log_in(intake, intake.add_user())["token"]
+    for token in (program, somebody, *sessions):
+        client.get("/api/v1/events", headers=bearer(token)).raise_for_status()  # all are trusted now
+
+    assert client.delete("/api/v1/sessions", headers=bearer(sessions[0])).status_code == 204
+
+    for token in sessions:
+        assert client.get("/api/v1/events", headers=bearer(token)).status_code == 401
+    for token in (program, somebody):
+        assert client.get("/api/v1/events", headers=bearer(token)).status_code == 200
+    assert client.delete("/api/v1/sessions").status_code == 401
+
+
+def test_a_program_does_not_log_out_and_its_list_shows_no_sessions(intake: IntakeUnderTest) -> None:
+    user, client = intake.add_user(), intake.client(None)
+    token = on_accounts(intake, lambda connection: create_token(connection, name=user, expires_at=None))
+    log_in(intake, user)
+
+    answer = client.delete(SESSION, headers=bearer(token))
+
+    assert (answer.status_code, answer.headers["content-type"]) == (403, PROBLEM)
+    assert client.get(ME, headers=bearer(token)).status_code == 200
+    assert client.delete(SESSION, headers={"Authorization": "Basic YTpi"}).status_code == 401
+    assert len([line for line in on_accounts(intake, list_tokens) if line["name"] == user]) == 1
+
+
+def test_an_account_without_a_password_opens_with_none(intake: IntakeUnderTest) -> None:
+    user = f"{intake.add_user()}-at-the-provider"
+    on_accounts(intake, lambda connection: add_user(connection, name=user, roles=["read"], password=None))
+
+    for password in ("x", "None", "argon2id", PASSWORD):
+        sent = {"name": user, "password": password}
+        assert intake.client(None).post(SESSION, json=sent).status_code == 401
+    assert intake.client(None).get(ME, auth=(user, "")).status_code == 401
 
 
 def test_what_is_trusted_ends_with_the_token(intake: IntakeUnderTest) -> None:

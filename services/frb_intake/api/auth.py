@@ -37,6 +37,13 @@ class RoleMissingError(AccessError):
 
 
 @dataclass
+class NoSessionError(AccessError):
+    """The caller shows a token of a program, which does not log out."""
+
+    caller: str
+
+
+@dataclass
 class TooManyRequestsError(AccessError):
     """The caller, or somebody who guesses passwords, has to wait."""
 
@@ -109,14 +116,24 @@ class Doorkeeper:
         Raises
         ------
         AccessError
-            No token is shown, or nobody's.
+            No token is shown, or nobody's, or of no session.
         """
         scheme, credential = _shown(request)
         if scheme != "bearer":
             raise NoCredentialsError
-        if await self._accounts.end_session(*credential, address=_address(request)) is None:
-            self._count_guess(request)
-            raise WrongCredentialsError
+        if not await self._accounts.end_session(*credential, address=_address(request)):
+            raise NoSessionError((await self._caller(request, trusts_tokens=False)).name)
+
+    async def end_sessions(self, request: Request) -> None:
+        """End all sessions of who asks.
+
+        Raises
+        ------
+        AccessError
+            Nobody is known to ask.
+        """
+        caller = await self.identify(request)
+        await self._accounts.end_sessions(caller.name, address=_address(request))
 
     async def _caller(self, request: Request, *, trusts_tokens: bool = True) -> Caller:
         scheme, credential = _shown(request)
@@ -156,6 +173,9 @@ def turn_away(error: AccessError) -> NoReturn:
         raise ProblemError(
             429, "Too many requests", f"wait {error.retry_after} s", headers={"Retry-After": error.retry_after}
         ) from error
+    if isinstance(error, NoSessionError):
+        detail = f"this token of {error.caller} is for programs; `tocsin token revoke` ends it"
+        raise ProblemError(403, "Forbidden", detail) from error
     if isinstance(error, RoleMissingError):
         raise ProblemError(403, "Forbidden", f"{error.caller} has not the role {error.role}") from error
     raise ProblemError(

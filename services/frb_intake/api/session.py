@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from fastapi import APIRouter, Depends, Request, Response
-from fastapi.security import HTTPBearer
+from fastapi.security import HTTPBasic, HTTPBearer
 from pydantic import BaseModel, Field
 
 from services.frb_intake.accounts import Role
@@ -56,12 +56,29 @@ def session_router(doorkeeper: Doorkeeper) -> APIRouter:
         return Response(json.dumps(told), status_code=201, media_type="application/json")
 
     bearer = HTTPBearer(auto_error=False, scheme_name="token", description="A token of `tocsin token create`.")
+    basic = HTTPBasic(auto_error=False, scheme_name="basic")
 
-    @router.delete("/session", status_code=204, dependencies=[Depends(bearer)], responses=_responses(401, 429, 503))
+    @router.delete(
+        "/session", status_code=204, dependencies=[Depends(bearer)], responses=_responses(401, 403, 429, 503)
+    )
     async def log_out(request: Request) -> Response:
         """End the session whose token is shown."""
         try:
             await doorkeeper.end_session(request)
+        except AccessError as error:
+            turn_away(error)
+        return Response(status_code=204)
+
+    @router.delete(
+        "/sessions",
+        status_code=204,
+        dependencies=[Depends(bearer), Depends(basic)],
+        responses=_responses(401, 429, 503),
+    )
+    async def log_out_everywhere(request: Request) -> Response:
+        """End all sessions of an account; tokens of programs stay."""
+        try:
+            await doorkeeper.end_sessions(request)
         except AccessError as error:
             turn_away(error)
         return Response(status_code=204)
