@@ -10,7 +10,18 @@ from services.console.access import LoginNeededError, Sessions
 from services.console.headers import HEADERS, PageHeaders
 from services.console.intake import IntakeClient, ServiceClient, VisitorAddress
 from services.console.live import Live
-from services.console.pages import bursts, coincidences, files, help_page, login, now, superevents, system
+from services.console.pages import (
+    bursts,
+    coincidences,
+    dead_letters,
+    deliveries,
+    files,
+    help_page,
+    login,
+    now,
+    superevents,
+    system,
+)
 from services.console.settings import NAME, ConsoleSettings
 from services.console.site import Pages, Site
 from services.console.system import Surveyor
@@ -74,7 +85,7 @@ def _build(settings: ConsoleSettings, runtime: Runtime) -> Service:
         app.add_middleware(VisitorAddress)
         app.add_middleware(PageHeaders)
 
-    parts = (now, superevents, bursts, coincidences, system, login, help_page, files)
+    parts = (now, superevents, bursts, coincidences, system, dead_letters, deliveries, login, help_page, files)
     return Service(background=[live.run], routers=[part.routes(site) for part in parts], configure=configure)
 
 

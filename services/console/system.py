@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import partial
-from typing import ParamSpec, TypeVar
+from typing import TypeVar
 
 import asyncpg
 import httpx
@@ -45,7 +45,6 @@ FROM notifier.delivery_lines WHERE state IN ('PENDING', 'SENDING', 'FAILED', 'UN
 _broker_threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="broker")
 # Apart from the others: what waits for a broker that is away must not keep anybody else waiting.
 
-P = ParamSpec("P")
 R = TypeVar("R")
 
 
@@ -288,7 +287,7 @@ class Surveyor:
 
     async def _ask_broker(self) -> tuple[Component, Sequence[DeadLetters] | None]:
         try:
-            found = await with_broker(_survey_broker, self._kafka)
+            found = await with_broker(partial(_survey_broker, self._kafka))
         except TransientError as error:
             return Component("Kafka", State.DOWN, str(error)), None
         return found
@@ -308,7 +307,7 @@ class Surveyor:
         return Component("InfluxDB", State.UP, f"version {version}".strip() if version else "answers")
 
 
-async def with_broker(ask: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+async def with_broker(ask: Callable[[], R], *, within_s: float = BROKER_ANSWER_S) -> R:
     """Return what the broker answers to a blocking question.
 
     Raises
@@ -318,10 +317,10 @@ async def with_broker(ask: Callable[P, R], *args: P.args, **kwargs: P.kwargs) ->
     """
     loop = asyncio.get_running_loop()
     try:
-        async with asyncio.timeout(BROKER_ANSWER_S):
-            return await loop.run_in_executor(_broker_threads, partial(ask, *args, **kwargs))
+        async with asyncio.timeout(within_s):
+            return await loop.run_in_executor(_broker_threads, ask)
     except TimeoutError as error:
-        raise TransientError(f"the broker does not answer within {BROKER_ANSWER_S:g} s") from error
+        raise TransientError(f"the broker does not answer within {within_s:g} s") from error
 
 
 def troubles(
