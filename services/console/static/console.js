@@ -45,7 +45,8 @@ document.addEventListener("htmx:sseOpen", () => tellConnection("live"));
 document.addEventListener("htmx:sseError", () => tellConnection("offline"));
 document.addEventListener("htmx:sseClose", () => tellConnection("offline"));
 document.addEventListener("htmx:sseMessage", shortenFeed);
-// What was refused is told where the form is.
+// What was refused is told where the form is; a part that refreshes itself stays as it was.
 document.addEventListener("htmx:beforeSwap", (event) => {
-  if (event.detail.xhr.status >= 400) event.detail.shouldSwap = true;
+  const isForm = event.detail.requestConfig.verb !== "get";
+  if (event.detail.xhr.status >= 400 && isForm) event.detail.shouldSwap = true;
 });
