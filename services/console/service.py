@@ -6,6 +6,7 @@ import httpx
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import RedirectResponse
 
+from services.console import superevents as gathering
 from services.console.access import LoginNeededError, Sessions
 from services.console.headers import HEADERS, PageHeaders
 from services.console.intake import IntakeClient, ServiceClient, VisitorAddress
@@ -86,7 +87,12 @@ def _build(settings: ConsoleSettings, runtime: Runtime) -> Service:
         app.add_middleware(PageHeaders)
 
     parts = (now, superevents, bursts, coincidences, system, dead_letters, deliveries, login, help_page, files)
-    return Service(background=[live.run], routers=[part.routes(site) for part in parts], configure=configure)
+    return Service(
+        subscriptions=gathering.subscriptions(),
+        background=[live.run, lambda: gathering.gather_at_start(runtime.pool)],
+        routers=[part.routes(site) for part in parts],
+        configure=configure,
+    )
 
 
 def _install_error_pages(app: FastAPI, pages: Pages) -> None:
