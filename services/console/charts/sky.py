@@ -14,6 +14,7 @@ import contourpy
 import numpy as np
 from astropy_healpix import healpix_to_lonlat
 from markupsafe import Markup
+from numpy.typing import NDArray
 
 from services.console.charts import svg
 from services.console.charts.svg import Points
@@ -192,6 +193,10 @@ class _Plane(Protocol):
 
     def to_sky(self, x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]: ...
 
+    def is_beyond(self, x: FloatArray, y: FloatArray) -> NDArray[np.bool_]:
+        """Which points are so far off the sky that nothing is drawn there."""
+        ...
+
     def pieces(self, points: Points) -> list[Points]:
         """Cut a line where it leaves the paper on one side and comes back on the other."""
         ...
@@ -209,10 +214,18 @@ class _WholeSky:
         return self.on_paper(*projection.to_mollweide(ra_deg, dec_deg))
 
     def to_sky(self, x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
-        flat_x, flat_y = (x - MARGIN) / (WIDTH / 4) - 2, 1 - (y - 8) / (HEIGHT / 2)
+        flat_x, flat_y = self._flat(x, y)
         # Beyond the edge it goes on as it is there, for outlines to run over it and be cut.
         beyond = np.maximum(np.hypot(flat_x / 2, flat_y), 1) * (1 + 1e-9)
         return projection.from_mollweide(flat_x / beyond, flat_y / beyond)
+
+    def is_beyond(self, x: FloatArray, y: FloatArray) -> NDArray[np.bool_]:
+        flat_x, flat_y = self._flat(x, y)
+        beyond: NDArray[np.bool_] = np.hypot(flat_x / 2, flat_y) > 1.01
+        return beyond
+
+    def _flat(self, x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
+        return (x - MARGIN) / (WIDTH / 4) - 2, 1 - (y - 8) / (HEIGHT / 2)
 
     def pieces(self, points: Points) -> list[Points]:
         jumps = np.flatnonzero(np.abs(np.diff(points[:, 0])) > WIDTH / 4) + 1
@@ -238,6 +251,9 @@ class _Surroundings:
         unit = self.units_per_deg()
         east, north = (FRAME_LEFT + FRAME / 2 - x) / unit, (FRAME_TOP + FRAME / 2 - y) / unit
         return projection.from_tangent_plane(east, north, self.centre)
+
+    def is_beyond(self, x: FloatArray, y: FloatArray) -> NDArray[np.bool_]:
+        return np.zeros(np.broadcast_shapes(x.shape, y.shape), dtype=np.bool_)
 
     def pieces(self, points: Points) -> list[Points]:
         return [points]
@@ -474,6 +490,7 @@ def _traced(plane: _Plane, box: _Box, values_at: Inside, levels: Sequence[float]
     y = np.arange(box.y_0 - step, box.y_1 + 2 * step, step)
     grid_x, grid_y = np.meshgrid(x, y)
     values = values_at(*plane.to_sky(grid_x, grid_y))
+    values[plane.is_beyond(grid_x, grid_y)] = 1.0
     # Outlines close at the end of the grid, which is outside of the region or of the paper.
     values[[0, -1], :] = values[:, [0, -1]] = 1.0
     generator = contourpy.contour_generator(x, y, values, line_type=contourpy.LineType.Separate)

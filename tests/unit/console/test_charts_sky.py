@@ -78,8 +78,8 @@ def test_east_is_left_and_north_is_up_in_a_close_up() -> None:
         (a_map(25), 0.02),
         # Close to the pole, where shapes are sheared.
         (a_map(25, ra_deg=170, dec_deg=60), 0.02),
-        # Single cells all over the sky, of eight units, whose corners are cut.
-        (read_skymap(a_multiorder_map()), 0.05),
+        # Single cells of eight units all over the sky: their corners are cut, and a rim of 1 % lies beyond the edge.
+        (read_skymap(a_multiorder_map()), 0.1),
         # A bow of a degree by ten: outlines are right to the grid's step, a fortieth of its width.
         (read_skymap(GW170817.read_bytes()), 0.04),
     ],
@@ -151,7 +151,7 @@ def test_a_close_up_leaves_out_what_is_elsewhere() -> None:
     around = sky.fit([Ellipse(10, 10, 0.2, 0.2, 0, "burst"), Ellipse(20, 10, 1, 1, 0, "other")])
 
     assert around is not None
-    assert around[0] == (10, 10)
+    assert around[0] == pytest.approx((10, 10))
     assert around[1] == pytest.approx(sky.AROUND * 0.2, rel=1e-6)
 
 
@@ -207,7 +207,7 @@ def test_a_drawing_says_in_words_what_it_shows() -> None:
     assert [part.text for part in image if part.attrib.get("id") in (title, description)] == ["S1", "where it is"]
 
 
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 @given(
     ra=st.floats(0, 360), dec=st.floats(-90, 90), major=st.floats(1e-7, 89), ratio=st.floats(0.01, 1),
     angle=st.floats(-360, 360),
