@@ -246,7 +246,7 @@ def cone_intervals(*, ra_deg: float, dec_deg: float, radius_deg: float) -> Inter
     """Order-29 intervals of the cells within `radius_deg` of a position, for a search by ranges.
 
     Cells on the edge, of which a few thousand go round the cone, are in when their centre is: the area is right to
-    2e-4 (for radii above a thousandth of a degree), and to 1.3e-3 around a pole, where whole rows of cells are in or out.
+    2e-4 (for radii above a thousandth of a degree), and to 1.3e-3 around a pole, where rows of cells are in or out.
 
     Raises
     ------
