@@ -179,23 +179,28 @@ class BrowserUnderTest:
         options
             Of Playwright's contexts: `java_script_enabled`...
         """
-        context, page = self.run(self._open(size, dark=dark, script=script, **options))
-        window = self.beside(page, address)
-        if cookies is not None:
-            self.run(
-                context.add_cookies(
-                    [{"name": each.name, "value": each.value or "", "url": address} for each in cookies.jar]
-                )
+        jar = cookies.jar if cookies is not None else ()
+        kept: list[Any] = [{"name": each.name, "value": each.value, "url": address} for each in jar]
+
+        async def opened() -> Window:
+            context = await self._browser.new_context(
+                viewport={"width": size[0], "height": size[1]}, color_scheme="dark" if dark else "light", **options
             )
-        return window
+            self._contexts.append(context)
+            context.set_default_timeout(DEADLINE_S * 1000)
+            await context.add_cookies(kept)
+            if script is not None:
+                await context.add_init_script(script)
+            return await self._watched(context, address)
+
+        return self.run(opened())
 
     def another(self, window: Window) -> Window:
         """Open another window of the same person."""
-        return self.beside(self.run(window.page.context.new_page()), window.address)
+        return self.run(self._watched(window.page.context, window.address))
 
-    def beside(self, page: Page, address: str) -> Window:
-        """Watch a page."""
-        window = Window(page, self.run, address)
+    async def _watched(self, context: BrowserContext, address: str) -> Window:
+        window = Window(await context.new_page(), self.run, address)
         _watch(window)
         self.windows.append(window)
         return window
@@ -208,18 +213,6 @@ class BrowserUnderTest:
         self._contexts.clear()
         self.windows.clear()
         return faults
-
-    async def _open(
-        self, size: tuple[int, int], *, dark: bool, script: str | None, **options: Any
-    ) -> tuple[BrowserContext, Page]:
-        context = await self._browser.new_context(
-            viewport={"width": size[0], "height": size[1]}, color_scheme="dark" if dark else "light", **options
-        )
-        self._contexts.append(context)
-        context.set_default_timeout(DEADLINE_S * 1000)
-        if script is not None:
-            await context.add_init_script(script)
-        return context, await context.new_page()
 
 
 Visit = Callable[..., Window]
