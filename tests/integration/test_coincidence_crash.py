@@ -13,7 +13,6 @@ from uuid import UUID
 
 import pytest
 from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient
 
 from services.coincidence import domain
 from services.coincidence.cells import Comparison, cell_parts, compare
@@ -30,7 +29,9 @@ from shared.settings import BlobSettings
 from shared.sky.skymap import SkyMap
 from tests.support.coincidence import MERGER, a_burst_record, a_skymap_record, a_wave_map, an_alert
 from tests.support.runtime import eventually
-from tests.support.system import SystemUnderTest, running_system
+from tests.support.system import SystemUnderTest, no_services_left, running_system
+
+__all__ = ["no_services_left"]  # a fixture
 
 WAVES = 24
 APART = timedelta(days=3)
@@ -49,28 +50,12 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SystemUnderTest
         yield running
 
 
-@pytest.fixture(autouse=True)
-def _no_services_left(system: SystemUnderTest) -> Iterator[None]:
-    yield
-    # Those of a case that failed would take part in the next.
-    for service in system.started:
-        service.process.kill()
-
-
-def _have_no_members(system: SystemUnderTest) -> bool:
-    client = AdminClient(system.client)
-    groups = {group.group_id for group in client.list_consumer_groups().result().valid}
-    if not groups:
-        return True
-    return not any(group.result().members for group in client.describe_consumer_groups(sorted(groups)).values())
-
-
 class Flow:
     """24 waves and as many bursts; of every six of each, some are updated, retracted, withdrawn or moved."""
 
     def __init__(self, system: SystemUnderTest) -> None:
         # Whoever was killed in the case before must have timed out, or the first of this one gets no partitions.
-        eventually(lambda: _have_no_members(system), "groups without members")
+        eventually(lambda: system.has_no_members, "groups without members")
         self.system = system
         number = next(_rounds)
         blobs = BlobSettings(url=system.environment["TOCSIN_BLOBS__URL"])

@@ -11,14 +11,15 @@ from itertools import count
 
 import pytest
 from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient
 
 from services.gw_listener.alerts import content_id, read_alert
 from services.skymap_parser.handlers import product_id
 from shared.events.gw import MapKind
 from tests.support.alerts import a_skymap, an_alert
 from tests.support.runtime import eventually
-from tests.support.system import SystemUnderTest, running_system
+from tests.support.system import SystemUnderTest, no_services_left, running_system
+
+__all__ = ["no_services_left"]  # a fixture
 
 STAGES = ("EARLYWARNING", "PRELIMINARY", "INITIAL", "UPDATE", "RETRACTION")
 SUPEREVENTS = 40
@@ -35,29 +36,12 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SystemUnderTest
         yield running
 
 
-@pytest.fixture(autouse=True)
-def _no_services_left(system: SystemUnderTest) -> Iterator[None]:
-    yield
-    # Those of a case that failed would take part in the next.
-    for service in system.started:
-        service.process.kill()
-
-
-def _have_no_members(system: SystemUnderTest) -> bool:
-    client = AdminClient(system.client)
-    groups = {group.group_id for group in client.list_consumer_groups().result().valid}
-    if not groups:
-        return True
-    described = client.describe_consumer_groups(sorted(groups)).values()
-    return not any(group.result().members for group in described)
-
-
 class Flow:
     """200 alerts: 40 superevents from early warning to retraction, in turns, every seventh sent twice."""
 
     def __init__(self, system: SystemUnderTest) -> None:
         # Whoever was killed in the case before must have timed out: a group changes its protocol only when empty.
-        eventually(lambda: _have_no_members(system), "groups without members")
+        eventually(lambda: system.has_no_members, "groups without members")
         self.system = system
         number = next(_rounds)
         self.superevents = [f"MS{number:02d}{event:04d}a" for event in range(SUPEREVENTS)]

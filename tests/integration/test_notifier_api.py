@@ -9,20 +9,18 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from cli.migrate import history
-from services.notifier import dispatcher
 from services.notifier.api import router
 from services.notifier.by_hand import UnknownDeliveryError, WrongStateError
 from services.notifier.channels.channel import UncertainError
-from services.notifier.settings import NAME
-from shared.db import migrations
-from shared.db.pool import create_pool
 from shared.errors import PermanentError
 from shared.http.identity import Identities
 from shared.http.problems import MEDIA_TYPE, install_problem_handlers
 from shared.settings import DatabaseSettings
+from tests.support import notifier_schema
 from tests.support.coincidence import a_burst_record
 from tests.support.notifier import FakeChannel, NotifierUnderTest
+
+database, pool, short_pauses = notifier_schema.database, notifier_schema.pool, notifier_schema.short_pauses
 
 BURSTS = "frb.events"
 ROLES = {"lena": ["operate"], "ron": ["read"], "sue": ["submit"]}
@@ -52,26 +50,6 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
-
-
-@pytest.fixture(autouse=True)
-def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dispatcher, "BACKOFF_S", 0.05)
-    monkeypatch.setattr(dispatcher, "MAX_BACKOFF_S", 0.2)
-
-
-@pytest.fixture
-def database(database_url: str) -> DatabaseSettings:
-    return DatabaseSettings.model_validate({"url": database_url, "pool_size": 8})
-
-
-@pytest.fixture
-async def pool(database: DatabaseSettings) -> AsyncIterator[asyncpg.Pool]:
-    metadata, versions = history(NAME)
-    await migrations.upgrade(database.url.get_secret_value(), metadata=metadata, versions=versions)
-    opened = await create_pool(database, NAME)
-    yield opened
-    await opened.close()
 
 
 @pytest.fixture

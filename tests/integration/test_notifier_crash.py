@@ -14,14 +14,15 @@ from itertools import count
 from typing import Any
 
 import pytest
-from confluent_kafka.admin import AdminClient
 
 from shared.testing import slack, smtp, webhook
 from shared.testing.slack import SANDBOX
 from tests.support.coincidence import a_burst_record
 from tests.support.notifier_stand_ins import HOOK, StandIns, publish, standing, write_settings
 from tests.support.runtime import eventually
-from tests.support.system import SystemUnderTest, running_system
+from tests.support.system import SystemUnderTest, no_services_left, running_system
+
+__all__ = ["no_services_left"]  # a fixture
 
 CHANNELS = ("slack", "slack-hook", "email", "webhook")
 CERTAIN, BLIND = ("slack", "webhook"), ("slack-hook", "email")
@@ -46,26 +47,12 @@ def system(tmp_path_factory: pytest.TempPathFactory, told: StandIns) -> Iterator
         yield running
 
 
-@pytest.fixture(autouse=True)
-def _no_services_left(system: SystemUnderTest) -> Iterator[None]:
-    yield
-    for service in system.started:
-        service.process.kill()
-
-
-def _have_no_members(system: SystemUnderTest) -> bool:
-    client = AdminClient(system.client)
-    groups = {group.group_id for group in client.list_consumer_groups().result().valid}
-    described = client.describe_consumer_groups(sorted(groups)).values() if groups else ()
-    return not any(group.result().members for group in described)
-
-
 class Flow:
     """Some bursts, and what came of them."""
 
     def __init__(self, system: SystemUnderTest, told: StandIns) -> None:
         # Whoever was killed in the case before must have timed out, or the next one waits for its partitions.
-        eventually(lambda: _have_no_members(system), "a group without members")
+        eventually(lambda: system.has_no_members, "a group without members")
         self.system = system
         self.told = told
         first = next(_numbers)

@@ -1,7 +1,6 @@
 """Each thing is told once on each channel, in order, whatever happens; what may have arrived is not sent blindly."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,15 +9,11 @@ import asyncpg
 import pytest
 from typer.testing import CliRunner
 
-from cli.migrate import history
 from cli.notices import app
 from services.notifier import dispatcher
 from services.notifier.channels.channel import Answer, TooManyRequestsError, UncertainError
 from services.notifier.happenings import read_happening
 from services.notifier.rules import Rule
-from services.notifier.settings import NAME
-from shared.db import migrations
-from shared.db.pool import create_pool
 from shared.db.unit_of_work import unit_of_work
 from shared.errors import PermanentError, TransientError
 from shared.events.frb import FrbStatus
@@ -27,31 +22,14 @@ from shared.events.mma import Coincidence
 from shared.events.notices import ChannelMode, Delivery
 from shared.schema.codec import decode
 from shared.settings import DatabaseSettings
+from tests.support import notifier_schema
 from tests.support.coincidence import a_burst_record, an_alert
 from tests.support.notifier import SENT, FakeChannel, NotifierUnderTest
 
+database, pool, short_pauses = notifier_schema.database, notifier_schema.pool, notifier_schema.short_pauses
+
 BURSTS, ALERTS = "frb.events", "gw.alerts"
 EXAMPLE = Path(__file__).parents[2] / "schemas" / "examples" / "coincidence" / "v1" / "initial.json"
-
-
-@pytest.fixture(autouse=True)
-def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dispatcher, "BACKOFF_S", 0.05)
-    monkeypatch.setattr(dispatcher, "MAX_BACKOFF_S", 0.2)
-
-
-@pytest.fixture
-def database(database_url: str) -> DatabaseSettings:
-    return DatabaseSettings.model_validate({"url": database_url, "pool_size": 8})
-
-
-@pytest.fixture
-async def pool(database: DatabaseSettings) -> AsyncIterator[asyncpg.Pool]:
-    metadata, versions = history(NAME)
-    await migrations.upgrade(database.url.get_secret_value(), metadata=metadata, versions=versions)
-    opened = await create_pool(database, NAME)
-    yield opened
-    await opened.close()
 
 
 def told(channel: FakeChannel) -> list[tuple[str, int, str]]:

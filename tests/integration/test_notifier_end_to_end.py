@@ -1,6 +1,5 @@
 """Mail, webhooks and notices through the whole notifier: each thing told once, or said to be unknown."""
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -8,44 +7,22 @@ import asyncpg
 import httpx
 import pytest
 
-from cli.migrate import history
 from cli.stack.kafka import KafkaBroker as LocalKafka
-from services.notifier import dispatcher
 from services.notifier.channels.email import EmailChannel, EmailSettings
 from services.notifier.channels.gcn import GcnChannel, GcnSettings, KafkaBroker
 from services.notifier.channels.webhook import WebhookChannel, WebhookSettings
-from services.notifier.settings import NAME
 from shared.blobs.store import FolderBlobs
-from shared.db import migrations
-from shared.db.pool import create_pool
 from shared.settings import DatabaseSettings
 from shared.testing import smtp, webhook
+from tests.support import notifier_schema
 from tests.support.jobs import an_example
 from tests.support.notifier import NotifierUnderTest
 from tests.support.runtime import a_topic, records
 
+database, pool, short_pauses = notifier_schema.database, notifier_schema.pool, notifier_schema.short_pauses
+
 SITE = "https://tocsin.example"
 FIRST, LAST = an_example("frb_event/chime-notice"), an_example("frb_event/chime-withdrawn")
-
-
-@pytest.fixture(autouse=True)
-def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dispatcher, "BACKOFF_S", 0.05)
-    monkeypatch.setattr(dispatcher, "MAX_BACKOFF_S", 0.2)
-
-
-@pytest.fixture
-def database(database_url: str) -> DatabaseSettings:
-    return DatabaseSettings.model_validate({"url": database_url, "pool_size": 8})
-
-
-@pytest.fixture
-async def pool(database: DatabaseSettings) -> AsyncIterator[asyncpg.Pool]:
-    metadata, versions = history(NAME)
-    await migrations.upgrade(database.url.get_secret_value(), metadata=metadata, versions=versions)
-    opened = await create_pool(database, NAME)
-    yield opened
-    await opened.close()
 
 
 async def run(pool: asyncpg.Pool, database: DatabaseSettings, channel: Any, *expected: str) -> NotifierUnderTest:

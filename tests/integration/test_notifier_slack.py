@@ -13,24 +13,23 @@ import httpx
 import pytest
 from matplotlib.image import imread
 
-from cli.migrate import history
 from services.notifier import dispatcher, pictures
 from services.notifier.channels.channel import Answer, Earlier, Prepared, TooManyRequestsError, UncertainError
 from services.notifier.channels.slack import SlackChannel, SlackSettings
-from services.notifier.settings import NAME
 from shared.blobs.store import FolderBlobs
 from shared.compute import ComputePool, WorkerDiedError
-from shared.db import migrations
-from shared.db.pool import create_pool
 from shared.errors import PermanentError, TransientError
 from shared.events.blob import BlobRef
 from shared.events.frb import FrbChange, FrbEvent, FrbImage, FrbVotes
 from shared.events.notices import ChannelMode, DeliveryAction
 from shared.settings import BlobSettings, DatabaseSettings
 from shared.testing.slack import CHANNEL, SANDBOX, TOKEN, Fault, SlackWorkspace, standing_slack
+from tests.support import notifier_schema
 from tests.support.data import SAMPLES
 from tests.support.jobs import a_job, an_example
 from tests.support.notifier import NotifierUnderTest
+
+database, pool = notifier_schema.database, notifier_schema.pool
 
 PRODUCTION = ChannelMode.PRODUCTION
 MEASURED, CHIME = "frb_event/upload-measured-twice", "frb_event/chime-notice"
@@ -459,20 +458,6 @@ async def test_a_webhook_that_is_refused_says_why(slack: SlackWorkspace, hook: S
 
 
 # ---- with the dispatcher -----------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-async def pool(database: DatabaseSettings) -> AsyncIterator[asyncpg.Pool]:
-    metadata, versions = history(NAME)
-    await migrations.upgrade(database.url.get_secret_value(), metadata=metadata, versions=versions)
-    opened = await create_pool(database, NAME)
-    yield opened
-    await opened.close()
-
-
-@pytest.fixture
-def database(database_url: str) -> DatabaseSettings:
-    return DatabaseSettings.model_validate({"url": database_url, "pool_size": 8})
 
 
 async def test_lost_answers_end_in_one_message_with_one_reply_for_each_change(

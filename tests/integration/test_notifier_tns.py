@@ -11,20 +11,18 @@ import asyncpg
 import httpx
 import pytest
 
-from cli.migrate import history
-from services.notifier import dispatcher
 from services.notifier.channels.channel import Answer, Prepared, TooManyRequestsError, UncertainError
 from services.notifier.channels.tns import TnsChannel, TnsSettings
-from services.notifier.settings import NAME
-from shared.db import migrations
-from shared.db.pool import create_pool
 from shared.errors import PermanentError, TransientError
 from shared.events.frb import FrbChange, FrbEvent, FrbStatus
 from shared.events.notices import ChannelMode
 from shared.settings import DatabaseSettings
 from shared.testing.tns import TnsStandIn, Trouble, standing_tns
+from tests.support import notifier_schema
 from tests.support.jobs import a_job, an_example
 from tests.support.notifier import NotifierUnderTest
+
+database, pool, short_pauses = notifier_schema.database, notifier_schema.pool, notifier_schema.short_pauses
 
 SANDBOX = ChannelMode.SANDBOX
 NAMED = "FRB 20171117A"
@@ -273,26 +271,6 @@ async def test_where_nobody_listens_nothing_was_accepted(tns: TnsStandIn) -> Non
 
 
 # With the sender.
-
-
-@pytest.fixture(autouse=True)
-def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dispatcher, "BACKOFF_S", 0.05)
-    monkeypatch.setattr(dispatcher, "MAX_BACKOFF_S", 0.2)
-
-
-@pytest.fixture
-def database(database_url: str) -> DatabaseSettings:
-    return DatabaseSettings.model_validate({"url": database_url, "pool_size": 8})
-
-
-@pytest.fixture
-async def pool(database: DatabaseSettings) -> AsyncIterator[asyncpg.Pool]:
-    metadata, versions = history(NAME)
-    await migrations.upgrade(database.url.get_secret_value(), metadata=metadata, versions=versions)
-    opened = await create_pool(database, NAME)
-    yield opened
-    await opened.close()
 
 
 def notifier(pool: asyncpg.Pool, database: DatabaseSettings, channel: TnsChannel) -> NotifierUnderTest:

@@ -13,7 +13,6 @@ from typing import Any
 import asyncpg
 import pytest
 
-from cli.migrate import history
 from services.frb_intake.feeds.notice import NoticeKind
 from services.frb_intake.feeds.voevent import read_voevent
 from services.notifier import dispatcher
@@ -21,9 +20,6 @@ from services.notifier.channels import voevent, vtp
 from services.notifier.channels.channel import Answer, Prepared
 from services.notifier.channels.voevent import VoeventBroker, VoeventChannel
 from services.notifier.channels.vtp import VtpPublisher
-from services.notifier.settings import NAME
-from shared.db import migrations
-from shared.db.pool import create_pool
 from shared.errors import PermanentError, TransientError
 from shared.events.frb import FrbChange, FrbEvent, FrbStatus
 from shared.events.ids import event_id
@@ -32,10 +28,13 @@ from shared.settings import DatabaseSettings
 from shared.testing.vtp import Behaviour, receiving_broker
 from shared.voevent.packet import parse_xml
 from shared.voevent.transport import TransportMessage, receive, send
+from tests.support import notifier_schema
 from tests.support.jobs import a_job, an_example
 from tests.support.notifier import NotifierUnderTest
 from tests.support.runtime import soon
 from tests.support.voevent_channel import a_channel, valid
+
+database, pool = notifier_schema.database, notifier_schema.pool
 
 SANDBOX = ChannelMode.SANDBOX
 
@@ -184,20 +183,6 @@ async def test_a_broker_that_never_comes_back_is_given_up() -> None:
 
 
 # Through the notifier
-
-
-@pytest.fixture
-def database(database_url: str) -> DatabaseSettings:
-    return DatabaseSettings.model_validate({"url": database_url, "pool_size": 8})
-
-
-@pytest.fixture
-async def pool(database: DatabaseSettings) -> AsyncIterator[asyncpg.Pool]:
-    metadata, versions = history(NAME)
-    await migrations.upgrade(database.url.get_secret_value(), metadata=metadata, versions=versions)
-    opened = await create_pool(database, NAME)
-    yield opened
-    await opened.close()
 
 
 async def test_a_burst_is_told_corrected_and_taken_back(

@@ -15,6 +15,8 @@ from typing import Any
 import asyncpg
 import fastavro
 import httpx
+import pytest
+from confluent_kafka.admin import AdminClient
 
 from cli.stack.kafka import KafkaBroker
 from cli.stack.postgres import PostgresServer
@@ -106,6 +108,14 @@ class SystemUnderTest:
         self.started.append(ServiceUnderTest(service, port, log, process))
         return self.started[-1]
 
+    @property
+    def has_no_members(self) -> bool:
+        """Whether all groups are empty: who was killed stays a member for some seconds."""
+        client = AdminClient(self.client)
+        groups = {group.group_id for group in client.list_consumer_groups().result().valid}
+        described = client.describe_consumer_groups(sorted(groups)).values() if groups else ()
+        return not any(group.result().members for group in described)
+
     def stop_services(self) -> None:
         for service in self.started:
             service.stop()
@@ -118,6 +128,14 @@ class SystemUnderTest:
     def rows(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
         """Ask the database."""
         return query(self.database.address, statement, *arguments)
+
+
+@pytest.fixture(autouse=True)
+def no_services_left(system: SystemUnderTest) -> Iterator[None]:
+    """Kill what a case that failed left running: it would take part in the next. A module that wants it imports it."""
+    yield
+    for service in system.started:
+        service.process.kill()
 
 
 @contextmanager
