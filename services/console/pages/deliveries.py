@@ -23,6 +23,8 @@ MAY_SEE_REQUESTS = ("operate", "read")
 TEXT = r"^[^\x00-\x1f\x7f]*$"
 # Neither PostgreSQL nor a line of a log takes the others.
 RETRIED = {DeliveryState.FAILED, DeliveryState.UNKNOWN, DeliveryState.SUPPRESSED, DeliveryState.PENDING}
+OFFERED = {DeliveryState.FAILED, DeliveryState.PENDING}
+# In the table, where nobody thinks twice: what was suppressed was so for a reason, and the rest may have arrived.
 # Walks through the index from name to name: there are few among very many deliveries.
 _CHANNELS = """
 WITH RECURSIVE names AS (
@@ -42,7 +44,8 @@ def _given(value: object) -> object:
     return None if value == "" else value
 
 
-Text = Annotated[str | None, BeforeValidator(_given), Field(max_length=200, pattern=TEXT)]
+Text = Annotated[Annotated[str, Field(max_length=200, pattern=TEXT)] | None, BeforeValidator(_given)]
+Cursor = Annotated[Annotated[int, Field(ge=1, lt=2**63)] | None, BeforeValidator(_given)]
 
 
 class DeliveryQuery(BaseModel):
@@ -53,7 +56,7 @@ class DeliveryQuery(BaseModel):
     subject: Text = None
     test: Annotated[Literal["without", "only"] | None, BeforeValidator(_given)] = None
     order: Literal["newest", "oldest"] = "newest"
-    cursor: Annotated[int | None, BeforeValidator(_given), Field(ge=1, lt=2**63)] = None
+    cursor: Cursor = None
 
     def address(self, **changes: object) -> str:
         """Return the address of the same page with something changed."""
@@ -115,7 +118,7 @@ def routes(site: Site) -> APIRouter:
             next_address=query.address(cursor=following) if following else None,
             channels=[row["name"] for row in await site.fetch(_CHANNELS)],
             states=list(DeliveryState),
-            retried=RETRIED,
+            retried=OFFERED,
         )
 
     @router.get("/system/deliveries/{delivery_id}")
