@@ -123,6 +123,17 @@ class IntakeClient(ServiceClient):
         answer = await self.post("/api/v1/session", None, {"name": name, "password": password, "hours": hours})
         return str(answer.json()["token"])
 
+    async def log_in_by_identity(self, id_token: str, *, nonce: str, hours: float) -> str:
+        """Return a token for who logged in at the OpenID provider.
+
+        Raises
+        ------
+        ProblemError
+            The provider does not say so (401), or nobody has an account of that name (403).
+        """
+        body = {"id_token": id_token, "nonce": nonce, "hours": hours}
+        return str((await self.post("/api/v1/session/identity", None, body)).json()["token"])
+
     async def log_out(self, token: str) -> None:
         """End what a token stands for; one that is nobody's any more has ended."""
         await self._end("/api/v1/session", token)

@@ -2,6 +2,7 @@
 
 from pydantic import Field, SecretStr
 
+from shared.http.oidc import ISSUER
 from shared.settings import DatabaseSettings, HttpSettings, Section, ServiceSettings
 
 NAME = "console"
@@ -10,9 +11,15 @@ NAME = "console"
 class OidcSettings(Section):
     """An OpenID provider where people log in; who they are is the intake's to say."""
 
-    issuer: str = Field(pattern=r"^https?://", description="Address of the provider.")
-    client_id: str = Field(description="Of this console there.")
+    issuer: str = Field(pattern=ISSUER, description="Address of the provider, as it calls itself.")
+    client_id: str = Field(min_length=1, description="Of this console there.")
     client_secret: SecretStr | None = Field(None, description="None for a public client, which has PKCE alone.")
+    redirect_uri: str | None = Field(
+        None,
+        pattern=r"^https?://",
+        description="Of /login/oidc/callback as people reach it, and as it is known there; unless given, made of the"
+        " address that a request came to.",
+    )
     label: str = Field("the observatory's account", description="Stands on the button: Log in with ...")
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from http import HTTPStatus
 
+import httpx
 from fastapi import FastAPI
 
 from services.frb_intake import domain
@@ -19,6 +20,7 @@ from services.frb_intake.follow import Follower
 from services.frb_intake.handlers import FeedHandler
 from services.frb_intake.intake import Intake, KeyReusedError, NotYoursError, UnknownBurstError
 from services.frb_intake.naming import Namer
+from services.frb_intake.oidc import IdentityVerifier
 from services.frb_intake.pruning import Pruner
 from services.frb_intake.reading import BurstReader
 from services.frb_intake.related import coincidences, deliveries
@@ -62,6 +64,9 @@ def _build(settings: FrbIntakeSettings, runtime: Runtime) -> Service:
         public_reading=section.public_reading,
     )
 
+    verifier = (
+        IdentityVerifier(httpx.AsyncClient(follow_redirects=False), section.oidc) if section.oidc is not None else None
+    )
     heartbeats = Heartbeats(NAME)
     notices = subscriptions(
         section.sources,
@@ -113,7 +118,7 @@ def _build(settings: FrbIntakeSettings, runtime: Runtime) -> Service:
                 follower=follower,
                 settings=section,
             ),
-            session_router(doorkeeper),
+            session_router(doorkeeper, verifier),
             *([slack_router(intake, section.slack_signing_secret)] if section.slack_signing_secret else []),
         ],
         configure=configure,

@@ -3,10 +3,22 @@
 from pydantic import Field, SecretStr, model_validator
 
 from services.frb_intake.feeds.sources import OWN_SOURCE, FrbSource
+from shared.http.oidc import ISSUER
 from shared.inbox.sources import require_different_names
 from shared.settings import DatabaseSettings, HttpSettings, Section, ServiceSettings
 
 NAME = "frb_intake"
+
+
+class OidcSettings(Section):
+    """An OpenID provider whose word counts on who somebody is; what they may do is told by the account of that name."""
+
+    issuer: str = Field(pattern=ISSUER, description="Address of the provider, as it calls itself.")
+    client_id: str = Field(min_length=1, description="Of the console there.")
+    name_claim: str = Field(
+        "preferred_username",
+        description="What an identity token calls the account here; nobody may choose it for themselves there.",
+    )
 
 
 class FrbIntakeSection(Section):
@@ -43,6 +55,9 @@ class FrbIntakeSection(Section):
         None, ge=1, description="So many people who vote reject make a candidate REJECTED; none unless given."
     )
     max_confirm_votes: int = Field(0, ge=0, description="Unless more than these vote confirm.")
+    oidc: OidcSettings | None = Field(
+        None, description="Where people prove who they are, beside passwords; the console has its part of it."
+    )
     sources: tuple[FrbSource, ...] = Field(
         (), description="Where other observatories' notices come from, beside the project's own broker."
     )

@@ -6,12 +6,15 @@ import math
 from contextlib import suppress
 from typing import Annotated
 
+import structlog
 from fastapi import APIRouter, Form, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
-from services.console.access import csrf_code, require_same_origin, same_code
+from services.console.access import OIDC_COOKIE, csrf_code, new_secret, require_same_origin, same_code
+from services.console.oidc import CALLBACK, LoginFailedError, Provider, nonce_of
 from services.console.site import Site
 from shared.errors import TransientError
+from shared.http.oidc import ProviderError
 from shared.http.problems import ProblemError
 from shared.http.rate_limit import RateLimiter, network_of
 
@@ -21,11 +24,16 @@ MAX_NEXT_CHARACTERS = 1000
 OWN_PATHS = ("/login", "/logout")
 REFUSED = {400, 401}
 # By the intake: told beside the form.
+SILENT = "the provider does not answer; try again, or log in with a password"
+
+log = structlog.get_logger(__name__)
 
 
 def routes(site: Site) -> APIRouter:
     """Return the routes."""
     router = APIRouter(include_in_schema=False)
+    oidc = site.settings.oidc
+    provider = None if oidc is None else Provider(site.http, oidc)
     tries = RateLimiter(rate_per_s=TRIES_PER_S, burst=TRIES_AT_ONCE)
 
     async def form(
@@ -44,6 +52,12 @@ def routes(site: Site) -> APIRouter:
         )
         site.sessions.keep_login_secret(request, page)
         return page
+
+    async def too_many(request: Request, target: str, wait_s: float) -> HTMLResponse:
+        told = f"too many tries from where you are; wait {math.ceil(wait_s)} s"
+        answer = await form(request, target, error=told, status_code=429)
+        answer.headers["Retry-After"] = str(math.ceil(wait_s))
+        return answer
 
     async def begin(request: Request, token: str, target: str) -> Response:
         """Log somebody in with a new session; the one before it ends."""
@@ -71,18 +85,14 @@ def routes(site: Site) -> APIRouter:
         target = local_path(next_path)
         if not same_code(csrf, csrf_code(site.sessions.login_secret(request))):
             return await form(request, target, error="the form was too old; try again", status_code=403)
-        address = network_of(request.client.host if request.client else None)
+        address = _address(request)
         if (wait_s := tries.check(address)) > 0:
-            answer = await form(
-                request, target, error=f"too many wrong passwords; wait {math.ceil(wait_s)} s", status_code=429
-            )
-            answer.headers["Retry-After"] = str(math.ceil(wait_s))
-            return answer
+            return await too_many(request, target, wait_s)
         try:
             token = await site.intake.log_in(name, password, hours=site.settings.session_hours)
         except ProblemError as error:
             if error.status == 429:
-                return await form(request, target, error=f"too many wrong passwords; {error}", status_code=429)
+                return await form(request, target, error=f"too many tries from where you are; {error}", status_code=429)
             if error.status not in REFUSED:
                 raise
             return await form(request, target, error="name or password is wrong", status_code=401)
@@ -103,7 +113,49 @@ def routes(site: Site) -> APIRouter:
             site.sessions.end(request, answer)
         return answer
 
+    async def leave(request: Request, next_path: Annotated[str, Query(alias="next")] = "/") -> Response:
+        assert provider is not None
+        target, secret = local_path(next_path), new_secret()
+        try:
+            answer = RedirectResponse(await provider.address(request, secret, target), status_code=303)
+        except ProviderError as error:
+            log.warning("login.provider_silent", reason=str(error))
+            return await form(request, target, error=SILENT, status_code=503)
+        site.sessions.keep_secret(request, answer, OIDC_COOKIE, secret)
+        return answer
+
+    async def come_back(request: Request) -> Response:
+        assert provider is not None
+        secret, target, address = site.sessions.secret(request, OIDC_COOKIE), "/", _address(request)
+        if (wait_s := tries.check(address)) > 0:
+            return await too_many(request, target, wait_s)
+        try:
+            target = local_path(provider.next_path(request, secret))
+            assert secret is not None
+            token = await site.intake.log_in_by_identity(
+                await provider.id_token(request, secret), nonce=nonce_of(secret), hours=site.settings.session_hours
+            )
+        except LoginFailedError as error:
+            return await form(request, target, error=f"not logged in: {error}", status_code=400)
+        except ProviderError as error:
+            log.warning("login.provider_silent", reason=str(error))
+            return await form(request, target, error=SILENT, status_code=503)
+        except ProblemError as error:
+            if error.status not in {*REFUSED, 403, 429}:
+                raise
+            log.warning("login.refused", reason=str(error))
+            return await form(request, target, error=f"not logged in: {error}", status_code=error.status)
+        tries.give_back(address)
+        return await begin(request, token, target)
+
+    if provider is not None:
+        router.get("/login/oidc")(leave)
+        router.get(CALLBACK)(come_back)
     return router
+
+
+def _address(request: Request) -> str:
+    return network_of(request.client.host if request.client else None)
 
 
 def local_path(path: str) -> str:

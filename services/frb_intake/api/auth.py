@@ -10,6 +10,7 @@ from fastapi import Request
 
 from services.frb_intake.accounts import Accounts, Caller, Role, Session
 from services.frb_intake.intake import Asker
+from services.frb_intake.oidc import BadIdentityError, IdentityVerifier
 from shared.http.problems import ProblemError
 from shared.http.rate_limit import RateLimiter, network_of
 
@@ -34,6 +35,13 @@ class RoleMissingError(AccessError):
 
     caller: str
     role: Role
+
+
+@dataclass
+class NoAccountError(AccessError):
+    """The provider knows who asks, and nobody here does."""
+
+    name: str
 
 
 @dataclass
@@ -110,6 +118,27 @@ class Doorkeeper:
             raise WrongCredentialsError
         return session
 
+    async def begin_session_by_identity(
+        self, request: Request, verifier: IdentityVerifier, id_token: str, *, nonce: str, hours: float
+    ) -> Session:
+        """Return a session for who logged in at the OpenID provider.
+
+        Raises
+        ------
+        AccessError
+            There is no such account, or it is disabled; or too many are tried from there.
+        BadIdentityError
+            The provider does not say so.
+        """
+        self._count_guess(request)
+        name = await verifier.name(id_token, nonce=nonce)
+        if not await self._accounts.is_open(name):
+            raise NoAccountError(name)
+        session = await self._accounts.begin_session(name, hours=hours, address=_address(request), nonce=nonce)
+        if session is None:
+            raise BadIdentityError("it began a session already")
+        return session
+
     async def end_session(self, request: Request) -> None:
         """End the session whose token is shown.
 
@@ -173,6 +202,8 @@ def turn_away(error: AccessError) -> NoReturn:
         raise ProblemError(
             429, "Too many requests", f"wait {error.retry_after} s", headers={"Retry-After": error.retry_after}
         ) from error
+    if isinstance(error, NoAccountError):
+        raise ProblemError(403, "Forbidden", f"{error.name} has no account here, or it is disabled") from error
     if isinstance(error, NoSessionError):
         detail = f"this token of {error.caller} is for programs; `tocsin token revoke` ends it"
         raise ProblemError(403, "Forbidden", detail) from error
