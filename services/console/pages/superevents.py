@@ -21,7 +21,7 @@ from pydantic import AfterValidator, BaseModel, Field, model_validator
 
 from services.console.charts.histogram import histogram
 from services.console.charts.maps import SkyDrawings
-from services.console.site import Site
+from services.console.site import Site, age_text
 from services.console.superevent_history import Answer, MapComparisons, MapLine, Superevent, read_superevent, soon
 from services.console.superevents import (
     COUNTED_AT_MOST,
@@ -254,7 +254,7 @@ def routes(site: Site) -> APIRouter:
             properties=_bars(superevent.event.properties if superevent.event else {}, PROPERTIES),
             chirp_mass=_chirp_mass(superevent),
             notices=await site.fetch(
-                "SELECT * FROM notifier.delivery_lines WHERE subject = $1 ORDER BY decided_at, id", subject
+                "SELECT * FROM notifier.delivery_lines WHERE subject = $1 ORDER BY id DESC", subject
             ),
             coincidences=await site.fetch(
                 "SELECT frb_id, internal_name, state, reason, odds, time_offset_s, decided_at"
@@ -263,6 +263,7 @@ def routes(site: Site) -> APIRouter:
             ),
             far_text=far_text,
             short=short,
+            later=_later,
         )
 
     @router.get("/gw/{superevent_id}/pictures/{event_id}.png")
@@ -350,10 +351,10 @@ def _links(superevent: Superevent) -> Sequence[tuple[str, str]]:
 
 def _figure(superevent: Superevent, shown: MapLine) -> dict[str, Any]:
     alert = superevent.alert(shown.alert_event_id)
-    what = "" if alert is None else f", {alert.record.alert_type.lower()} alert"
+    what = "" if alert is None else f", {alert.record.alert_type.lower()} alert, {shown.name}"
     skymap = shown.skymap
     return {
-        "maps": [(skymap.canonical, shown.name, "wave")],
+        "maps": [(skymap.canonical, "wave", "wave")],
         "title": f"Sky map of {superevent.superevent_id}{what}",
         "description": (
             f"Half of the probability lies in {short(skymap.area_50_deg2)} square degrees, 90 % in"
@@ -361,6 +362,12 @@ def _figure(superevent: Superevent, shown: MapLine) -> dict[str, Any]:
             f" {skymap.dec_deg:.2f} degrees."
         ),
     }
+
+
+def _later(begin: datetime, end: datetime) -> str:
+    """Return how long after it something was."""
+    words = age_text(begin, end)
+    return words.replace(" ago", " later") if words.endswith(" ago") else words.removeprefix("in ") + " earlier"
 
 
 @dataclass(frozen=True)
