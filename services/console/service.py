@@ -8,6 +8,7 @@ from fastapi.responses import RedirectResponse
 
 from services.console import superevents as gathering
 from services.console.access import LoginNeededError, Sessions
+from services.console.charts.maps import PRELOAD
 from services.console.headers import HEADERS, PageHeaders
 from services.console.intake import IntakeClient, ServiceClient, VisitorAddress
 from services.console.live import Live
@@ -37,7 +38,9 @@ KEPT_CONNECTIONS = 50
 
 def define(settings: ConsoleSettings) -> ServiceDefinition:
     """Return the service for these settings."""
-    return ServiceDefinition(name=NAME, build=lambda runtime: _build(settings, runtime))
+    return ServiceDefinition(
+        name=NAME, build=lambda runtime: _build(settings, runtime), preload=(*PRELOAD, "services.console.map_work")
+    )
 
 
 def _build(settings: ConsoleSettings, runtime: Runtime) -> Service:
