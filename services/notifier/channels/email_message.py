@@ -105,9 +105,10 @@ def _html(headline: str, explanation: str, facts: Sequence[Fact], *, url: str, o
     rows = "".join(
         f'<tr><th align="left">{html.escape(label)}</th><td>{html.escape(value)}</td></tr>' for label, value in facts
     )
+    why = f"<p>{html.escape(explanation)}</p>" if explanation else ""
     return (
-        f"<!DOCTYPE html><html><body><h2>{html.escape(headline)}</h2>"
-        f"<p>{html.escape(explanation)}</p><table cellpadding='4'>{rows}</table>"
+        f"<!DOCTYPE html><html><body><h2>{html.escape(headline)}</h2>{why}"
+        f"<table cellpadding='4'>{rows}</table>"
         f'<p><a href="{html.escape(url)}">{html.escape(url)}</a></p>'
         f"<p><small>Sent by {html.escape(observatory)} to people who asked for it. Nobody reads answers to this mail."
         "</small></p></body></html>"

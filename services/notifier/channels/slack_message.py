@@ -435,7 +435,9 @@ def changes(message: Message, before: Mapping[str, str]) -> list[str]:
     for label in dict.fromkeys((*told, *before)):
         old, new = before.get(label), told.get(label)
         if old != new:
-            found.append(f"*{escaped(label)}*: {escaped(old or 'not known')} → {escaped(new or 'not known')}")
+            # What is taken back has no figures any more: what they were is told.
+            said = f"{escaped(old or 'not known')} → {escaped(new)}" if new else f"{escaped(old or '')} (withdrawn)"
+            found.append(f"*{escaped(label)}*: {said}")
     return found
 
 

@@ -11,7 +11,7 @@ import asyncio
 import json
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, Literal, Self
 
@@ -30,7 +30,6 @@ from shared.events.frb import FrbChange, FrbEvent, FrbStatus
 from shared.events.notices import ChannelMode, DeliveryAction
 from shared.settings import Section
 
-MAX_REPORTS = 100
 # Of one submission (TNS bulk-report manual).
 MAX_BYTES = 1_000_000
 # Of an answer; a reply to 100 reports has some tens of kilobytes.
@@ -207,35 +206,20 @@ class TnsChannel:
         )
 
     async def send(self, prepared: Prepared, *, mode: ChannelMode) -> Answer:
-        return (await self.send_batch([prepared], mode=mode))[0]
-
-    async def send_batch(self, prepared: Sequence[Prepared], *, mode: ChannelMode) -> Sequence[Answer]:
-        """Send up to 100 reports in one submission; each one's answer knows its position there."""
-        if len(prepared) > MAX_REPORTS:
-            raise InvalidInputError("reports", len(prepared), f"at most {MAX_REPORTS} in one submission")
-        reports = []
-        for each in prepared:
-            _refuse_retraction(each)
-            reports.append(await self._with_repeater(each.request, mode))
+        _refuse_retraction(prepared)
+        report = await self._with_repeater(prepared.request, mode)
         data = await self._post(
-            prepared[0].request["path"], {"data": json.dumps(tns_report.bulk_report(reports), allow_nan=False)}, mode
+            prepared.request["path"], {"data": json.dumps(tns_report.bulk_report([report]), allow_nan=False)}, mode
         )
         report_id = data.get("report_id") if isinstance(data, dict) else None
         if report_id is None:
             raise UncertainError(f"the TNS took the report without a receipt: {str(data)[:200]}")
-        return [
-            Answer(
-                str(report_id),
-                {
-                    "report_id": report_id,
-                    "position": position,
-                    "waited_s": 0.0,
-                    "pause_s": self._settings.first_reply_s,
-                },
-                ask_again_s=self._settings.first_reply_s,
-            )
-            for position in range(len(prepared))
-        ]
+        pause_s = self._settings.first_reply_s
+        return Answer(
+            str(report_id),
+            {"report_id": report_id, "position": 0, "waited_s": 0.0, "pause_s": pause_s},
+            ask_again_s=pause_s,
+        )
 
     async def _with_repeater(self, request: Mapping[str, Any], mode: ChannelMode) -> dict[str, Any]:
         """Return a report with the TNS's id of the burst that it repeats; without when the TNS knows no such burst."""

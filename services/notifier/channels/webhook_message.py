@@ -10,6 +10,7 @@ from typing import Any
 from services.notifier.channels.channel import Job
 from services.notifier.channels.records import event_url
 from shared.errors import InvalidInputError
+from shared.events.blob import BlobRef
 from shared.events.gcn import known
 
 PREFIX = "whsec_"
@@ -18,6 +19,8 @@ MIN_KEY_BYTES, MAX_KEY_BYTES = 24, 64
 
 def webhook_body(job: Job, *, site_url: str) -> str:
     """Return what is told, as JSON: what happened, to what, and the whole record. What is not known is left out.
+
+    So is where files lie in our blob store, which nobody outside can reach; what they are, is told.
 
     The type is `burst.new`, `alert.update`, `coincidence.retraction` and so on.
     """
@@ -32,9 +35,19 @@ def webhook_body(job: Job, *, site_url: str) -> str:
         "is_test": happening.is_test,
         "topic": happening.topic,
         "url": event_url(happening, site_url=site_url),
-        "data": json.loads(happening.record.model_dump_json()),
+        "data": _without_addresses(json.loads(happening.record.model_dump_json())),
     }
     return json.dumps(known(content), ensure_ascii=False, allow_nan=False)
+
+
+def _without_addresses(value: Any) -> Any:
+    match value:
+        case dict():
+            is_blob = value.keys() == BlobRef.model_fields.keys()
+            return {name: _without_addresses(part) for name, part in value.items() if not (is_blob and name == "uri")}
+        case list():
+            return [_without_addresses(part) for part in value]
+    return value
 
 
 def read_secret(secret: str) -> bytes:

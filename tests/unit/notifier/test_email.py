@@ -65,6 +65,7 @@ def test_every_record_is_told_in_text_and_html(name: str) -> None:
     for told in (plain.get_content(), rich.get_content()):
         assert "None" not in told
         assert "nan" not in told.split()
+        assert "<p></p>" not in told
         assert f"https://tocsin.example/{happening_of(an_example(name)).subject}" in told  # type: ignore[union-attr]
     assert mail["Subject"] == request["subject"]
 

@@ -186,6 +186,14 @@ def test_a_coincidence_shows_its_combined_map_until_it_is_taken_back() -> None:
     assert not of_type(over["message"], "image")
 
 
+def test_what_is_taken_back_is_told_with_the_figures_it_had() -> None:
+    earlier = [told(a_job("coincidence/initial"))]
+    text = a_request(a_job("coincidence/retraction", revision=2, earlier=earlier))["reply"]["text"]
+    odds = facts(a_request(a_job("coincidence/initial"))["message"])["Odds"]
+    assert f"Odds: {odds} (withdrawn)" in text
+    assert "not known" not in text
+
+
 @pytest.mark.parametrize("public", [{}, {"public_images_url": "https://pictures.example"}])
 def test_a_webhook_shows_no_map_and_a_bot_uploads_it(public: dict[str, str]) -> None:
     pair = a_job("coincidence/initial")

@@ -186,18 +186,6 @@ async def test_other_modes_send_nothing(mode: ChannelMode) -> None:
         await channel.send(prepared(channel, upload(repeater_of=None)), mode=mode)
 
 
-async def test_no_more_reports_are_sent_together_than_the_tns_takes() -> None:
-    channel = a_channel()
-    with pytest.raises(InvalidInputError, match="at most 100"):
-        await channel.send_batch([prepared(channel)] * 101, mode=SANDBOX)
-
-
-async def test_reports_sent_together_know_their_places() -> None:
-    channel = a_channel(lambda request: httpx.Response(200, json={"id_code": 200, "data": {"report_id": 5}}))
-    answers = await channel.send_batch([prepared(channel, upload(repeater_of=None))] * 2, mode=SANDBOX)
-    assert [answer.answer["position"] for answer in answers] == [0, 1]
-
-
 def raising(error: Exception) -> Any:
     def answer(request: httpx.Request) -> httpx.Response:
         raise error

@@ -60,6 +60,17 @@ def test_every_record_is_told_whole_but_for_what_is_not_known(name: str) -> None
     assert body["data"].keys() == record.model_dump(exclude_none=True).keys()
 
 
+@pytest.mark.parametrize("name", TOLD)
+def test_no_message_says_where_files_lie_in_our_store(name: str) -> None:
+    text = json.dumps(body_of(name))
+    assert not any(address in text for address in ('"uri"', "file:", "s3:"))
+
+
+def test_a_message_says_which_files_there_are() -> None:
+    skymap = body_of("gw_skymap/real-initial")["data"]["skymap"]
+    assert skymap["canonical"].keys() == {"sha256", "size", "media_type"}
+
+
 def test_a_message_says_what_happened_to_what() -> None:
     body = body_of("frb_event/chime-withdrawn", revision=2)
     assert body["type"] == "burst.retraction"
