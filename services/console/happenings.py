@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from hashlib import sha256
 
-from shared.events.frb import FrbEvent
+from shared.events.frb import FrbEvent, FrbStatus
 from shared.events.gw import AlertType, GwAlert, GwSkymap, SkymapState
 from shared.events.mma import Coincidence, CoincidenceType
-from shared.events.notices import Delivery
+from shared.events.notices import ChannelMode, Delivery, DeliveryState
 from shared.events.record import Event
 
 TOPICS: Mapping[str, type[Event]] = {
@@ -34,6 +36,10 @@ class Line:
         Pages that it changes: `gw/S230518h`, `frb/7`, `mma/S230518h-7`.
     is_over
         It takes something back.
+    is_bad
+        Somebody should look at it.
+    is_quiet
+        Pages change, but it is no news.
     """
 
     kind: str
@@ -43,6 +49,8 @@ class Line:
     at: datetime
     is_test: bool
     is_over: bool = False
+    is_bad: bool = False
+    is_quiet: bool = False
 
     @property
     def subject(self) -> str:
@@ -52,80 +60,153 @@ class Line:
     @property
     def name(self) -> str:
         """What it is about, as people say it."""
-        return self.subject.partition("/")[2]
+        folder, _, name = self.subject.partition("/")
+        return f"burst {name}" if folder == "frb" else name
+
+    @property
+    def key(self) -> str:
+        """The same for the same thing, whether it comes from a topic or from a table: it is shown once."""
+        return sha256(repr((self.kind, self.subject, self.what, self.detail, self.at)).encode()).hexdigest()[:16]
 
 
 def line_of(record: Event) -> Line | None:
     """Return the line that tells a record; None for one that tells nothing."""
     if isinstance(record, GwAlert):
-        return _alert(record)
+        return alert_line(
+            superevent_id=record.superevent_id,
+            alert_type=record.alert_type,
+            group=None if record.event is None else record.event.group,
+            pipeline=None if record.event is None else record.event.pipeline,
+            at=record.received_at,
+            is_test=record.is_test,
+        )
     if isinstance(record, GwSkymap):
-        return _skymap(record)
+        return skymap_line(
+            superevent_id=record.superevent_id,
+            state=record.state,
+            area_90_deg2=None if record.skymap is None else record.skymap.area_90_deg2,
+            at=record.processed_at,
+            is_test=record.is_test,
+        )
     if isinstance(record, FrbEvent):
-        return _burst(record)
+        return burst_line(
+            frb_id=record.frb_id,
+            change=record.change,
+            status=record.status,
+            dm_pc_cm3=None if record.latest is None else record.latest.dm_pc_cm3,
+            snr=None if record.latest is None else record.latest.snr,
+            at=record.changed_at,
+            is_test=record.is_test,
+        )
     if isinstance(record, Coincidence):
-        return _coincidence(record)
+        return coincidence_line(
+            superevent_id=record.wave.superevent_id,
+            frb_id=record.burst.frb_id,
+            coincidence_type=record.coincidence_type,
+            at=record.decided_at,
+            is_test=record.is_test,
+        )
     if isinstance(record, Delivery):
-        return _delivery(record)
+        return delivery_line(
+            subject=record.subject,
+            channel=record.channel,
+            mode=record.mode,
+            action=record.action,
+            state=record.state,
+            attempts=record.attempts,
+            at=record.changed_at,
+            is_test=record.is_test,
+        )
     return None
 
 
-def _alert(record: GwAlert) -> Line:
+def alert_line(
+    *, superevent_id: str, alert_type: str, group: str | None, pipeline: str | None, at: datetime, is_test: bool
+) -> Line:
+    """Return the line of an alert; a retraction has neither group nor pipeline."""
     return Line(
-        "alert",
-        (f"gw/{record.superevent_id}",),
-        f"Alert {record.alert_type.lower().replace('_', ' ')}",
-        "" if record.event is None else f"{record.event.group} {record.event.pipeline}",
-        record.received_at,
-        record.is_test,
-        record.alert_type is AlertType.RETRACTION,
+        kind="alert",
+        subjects=(f"gw/{superevent_id}",),
+        what=f"Alert: {_words(alert_type)}",
+        detail=" ".join(filter(None, (group, pipeline))),
+        at=at,
+        is_test=is_test,
+        is_over=alert_type == AlertType.RETRACTION,
     )
 
 
-def _skymap(record: GwSkymap) -> Line:
-    over = record.state is SkymapState.WITHDRAWN
-    area = "" if record.skymap is None else f"90 % area {record.skymap.area_90_deg2:.0f} deg²"
-    what = "Sky map withdrawn" if over else "Sky map"
-    return Line("skymap", (f"gw/{record.superevent_id}",), what, area, record.processed_at, record.is_test, over)
-
-
-def _burst(record: FrbEvent) -> Line:
-    latest = record.latest
-    facts = [] if latest is None else [_fact("DM", latest.dm_pc_cm3, "pc cm⁻³"), _fact("S/N", latest.snr, "")]
+def skymap_line(*, superevent_id: str, state: str, area_90_deg2: float | None, at: datetime, is_test: bool) -> Line:
+    """Return the line of a sky map, or of its withdrawal."""
+    is_over = state == SkymapState.WITHDRAWN
     return Line(
-        "burst",
-        (f"frb/{record.frb_id}",),
-        f"Burst: {record.change.lower().replace('_', ' ')}",
-        ", ".join(fact for fact in facts if fact),
-        record.changed_at,
-        record.is_test,
-        record.status == "WITHDRAWN",
+        kind="skymap",
+        subjects=(f"gw/{superevent_id}",),
+        what="Sky map withdrawn" if is_over else "Sky map",
+        detail="" if is_over else _facts(("90 % area", area_90_deg2, "deg²")),
+        at=at,
+        is_test=is_test,
+        is_over=is_over,
     )
 
 
-def _coincidence(record: Coincidence) -> Line:
-    over = record.coincidence_type is CoincidenceType.RETRACTION
+def burst_line(
+    *, frb_id: int, change: str, status: str, dm_pc_cm3: float | None, snr: float | None, at: datetime, is_test: bool
+) -> Line:
+    """Return the line of a change of a burst."""
     return Line(
-        "coincidence",
-        (f"mma/{record.coincidence_id}", f"gw/{record.wave.superevent_id}", f"frb/{record.burst.frb_id}"),
-        f"Coincidence: {record.coincidence_type.lower()}",
-        f"{record.wave.superevent_id} and burst {record.burst.frb_id}",
-        record.decided_at,
-        record.is_test,
-        over,
+        kind="burst",
+        subjects=(f"frb/{frb_id}",),
+        what=f"Burst: {_words(change)}",
+        detail=_facts(("", _words(status), ""), ("DM", dm_pc_cm3, "pc cm⁻³"), ("S/N", snr, "")),
+        at=at,
+        is_test=is_test,
+        is_over=status == FrbStatus.WITHDRAWN,
     )
 
 
-def _delivery(record: Delivery) -> Line:
+def coincidence_line(*, superevent_id: str, frb_id: int, coincidence_type: str, at: datetime, is_test: bool) -> Line:
+    """Return the line of what was told of a pair."""
     return Line(
-        "notice",
-        (record.subject,),
-        f"Notice {record.state.lower()}",
-        f"{record.action.lower()} on {record.channel}",
-        record.changed_at,
-        record.is_test,
+        kind="coincidence",
+        subjects=(f"mma/{superevent_id}-{frb_id}", f"gw/{superevent_id}", f"frb/{frb_id}"),
+        what=f"Coincidence: {_words(coincidence_type)}",
+        detail=f"{superevent_id} and burst {frb_id}",
+        at=at,
+        is_test=is_test,
+        is_over=coincidence_type == CoincidenceType.RETRACTION,
     )
 
 
-def _fact(name: str, value: float | None, unit: str) -> str:
-    return "" if value is None else f"{name} {value:.4g} {unit}".strip()
+def delivery_line(
+    *, subject: str, channel: str, mode: str, action: str, state: str, attempts: int, at: datetime, is_test: bool
+) -> Line:
+    """Return the line of what became of a notice."""
+    told = f"{_words(action)} on {channel}"
+    return Line(
+        kind="notice",
+        subjects=(subject,),
+        what=f"Notice: {'waits for another try' if state == DeliveryState.PENDING else _words(state)}",
+        detail=told if mode == ChannelMode.PRODUCTION else f"{told} ({_words(mode)})",
+        at=at,
+        is_test=is_test,
+        is_bad=state in (DeliveryState.FAILED, DeliveryState.UNKNOWN),
+        # That something is about to be told, or not to be, is no news; that it could not be told yet is.
+        is_quiet=state in (DeliveryState.SENDING, DeliveryState.SUPPRESSED)
+        or (state == DeliveryState.PENDING and attempts == 0),
+    )
+
+
+def _words(symbol: str) -> str:
+    return symbol.lower().replace("_", " ")
+
+
+def _facts(*facts: tuple[str, float | str | None, str]) -> str:
+    """Return what is known of them, with units; a number that is none is not known."""
+    told = []
+    for name, value, unit in facts:
+        if isinstance(value, str):
+            told.append(f"{name} {value} {unit}".strip())
+        elif value is not None and math.isfinite(value):
+            text = f"{value:.0f}" if 1e3 <= abs(value) < 1e7 else f"{value:.4g}"
+            told.append(f"{name} {text} {unit}".strip())
+    return ", ".join(told)

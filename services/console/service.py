@@ -11,7 +11,7 @@ from services.console.access import LoginNeededError, Sessions
 from services.console.charts.maps import PRELOAD
 from services.console.headers import HEADERS, PageHeaders
 from services.console.intake import IntakeClient, ServiceClient, VisitorAddress
-from services.console.live import Live
+from services.console.live import Live, MarkPlace
 from services.console.pages import (
     bursts,
     coincidences,
@@ -88,6 +88,7 @@ def _build(settings: ConsoleSettings, runtime: Runtime) -> Service:
         )
         app.add_middleware(VisitorAddress)
         app.add_middleware(PageHeaders)
+        app.add_middleware(MarkPlace, live=live)
 
     parts = (now, superevents, bursts, coincidences, system, dead_letters, deliveries, login, help_page, files)
     return Service(

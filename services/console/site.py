@@ -19,7 +19,7 @@ from markupsafe import Markup, escape
 
 from services.console.access import NOBODY, Sessions, Visitor
 from services.console.intake import IntakeClient, ServiceClient
-from services.console.live import Live
+from services.console.live import PLACE, Live
 from services.console.settings import ConsoleSection
 from services.console.system import Surveyor
 from shared.blobs.store import BlobStore
@@ -86,7 +86,9 @@ class Pages:
         self, request: Request, visitor: Visitor, template: str, *, status_code: int = 200, **context: Any
     ) -> HTMLResponse:
         """Return a page."""
-        text = self.text(template, visitor=visitor, path=request.scope["path"], **context)
+        # What happened since the request came may not be on the page: from there on its feed tells it.
+        place = getattr(request.state, PLACE, "")
+        text = self.text(template, visitor=visitor, path=request.scope["path"], place=place, **context)
         return HTMLResponse(text, status_code=status_code)
 
     def problem(self, request: Request, *, status: int, title: str, detail: str, errors: Any = ()) -> HTMLResponse:

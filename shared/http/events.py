@@ -67,6 +67,11 @@ class Broadcast(Generic[Item]):
         """Hand nothing more to a queue."""
         self._queues.discard(queue)
 
+    def end(self) -> None:
+        """Let everybody go: whoever is here comes back to the next process."""
+        for queue in list(self._queues):
+            self._let_go(queue)
+
     def _let_go(self, queue: asyncio.Queue[Item | None]) -> None:
         self._queues.discard(queue)
         queue.put_nowait(None)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import FileResponse, StreamingResponse
 
 from services.console.site import HERE, Site
@@ -26,11 +27,18 @@ def routes(site: Site) -> APIRouter:
             raise ProblemError(404, "Not found", f"there is no file {name}")
         return FileResponse(files[name], media_type=MEDIA_TYPES[files[name].suffix], headers=KEPT)
 
-    @router.get("/live")
-    async def live(
-        request: Request, last_event_id: Annotated[str | None, Header(max_length=64)] = None
-    ) -> StreamingResponse:
+    async def viewing(request: Request) -> AsyncIterator[None]:
+        # Held until the stream ends, not only until its answer begins.
         await site.sessions.reader(request)
-        return site.live.response(last_event_id)
+        with site.live.viewing():
+            yield
+
+    @router.get("/live", dependencies=[Depends(viewing)])
+    async def live(
+        after: Annotated[str | None, Query(max_length=64)] = None,
+        last_event_id: Annotated[str | None, Header(max_length=64)] = None,
+    ) -> StreamingResponse:
+        # A page knows what it shows; a browser that comes back knows better.
+        return site.live.response(last_event_id or after or None)
 
     return router

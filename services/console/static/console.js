@@ -1,8 +1,13 @@
-// Keeps ages up to date, says whether the feed is connected, and keeps the feed short.
+// Keeps ages up to date, says whether the feed is connected, keeps it short and without repetitions, and has pages
+// that missed something load it.
 "use strict";
 
 const MINUTE_S = 60, HOUR_S = 3600, DAY_S = 86400, YEAR_S = 365.25 * 86400;
 const MAX_LINES = 200;
+const NEWS_MS = 8000;
+// How often at most a screen reader is told what came.
+const HIDDEN_MS = 10000;
+// A page that nobody sees gives its connection back: browsers have six for each server, and every tab would hold one.
 
 // As `age_text` of the server says it.
 function ageText(since) {
@@ -24,11 +29,12 @@ function refreshAges() {
   }
 }
 
+// live: connected, and the broker tells what happens; feed waits: it does not; offline: not connected.
 function tellConnection(state) {
   const element = document.getElementById("connection");
   if (element && element.textContent !== state) {
     element.textContent = state;
-    element.dataset.state = state;
+    element.dataset.state = state.replace(" ", "-");
   }
 }
 
@@ -40,11 +46,70 @@ function shortenFeed() {
   }
 }
 
+let newsTimer = null;
+const news = new Map();
+
+// What came is said in one sentence now and then; read line by line, a busy hour would never end.
+function gatherNews(feed, line) {
+  if (!line || (line.classList.contains("test") && feed.classList.contains("no-tests"))) return;
+  news.set(line.dataset.kind, (news.get(line.dataset.kind) || 0) + 1);
+  newsTimer ??= setTimeout(() => {
+    const words = [...news].map(([kind, number]) => `${number} ${kind === "skymap" ? "sky map" : kind}${number > 1 ? "s" : ""}`);
+    const element = document.getElementById(feed.dataset.news);
+    if (element) element.textContent = `New: ${words.join(", ")}`;
+    news.clear();
+    newsTimer = null;
+  }, NEWS_MS);
+}
+
+// Has every part of the page that changes with an event fetch itself anew.
+function refreshLiveParts() {
+  for (const element of document.querySelectorAll("[hx-trigger*='sse:']")) {
+    const [event] = element.getAttribute("hx-trigger").split(",").map((each) => each.trim().split(/\s/)[0]);
+    if (event.startsWith("sse:")) htmx.trigger(element, event);
+  }
+}
+
+let source = null;
+let hiddenTimer = null;
+let place = null;
+
+// What htmx follows. It begins behind what this page heard last, should it be opened anew.
+htmx.createEventSource = (address) => {
+  source = new EventSource(place === null ? address : `${address.split("?")[0]}?after=${encodeURIComponent(place)}`);
+  const heard = (event) => { place = event.lastEventId || place; };
+  source.addEventListener("feed", heard);
+  source.addEventListener("state", (event) => { heard(event); tellConnection(event.data); });
+  source.addEventListener("gap", (event) => { heard(event); refreshLiveParts(); });
+  if (document.hidden) source.close();
+  return source;
+};
+
+document.addEventListener("visibilitychange", () => {
+  clearTimeout(hiddenTimer);
+  if (source === null) return;
+  if (document.hidden) hiddenTimer = setTimeout(() => source.close(), HIDDEN_MS);
+  // htmx opens a closed one again when it hears of an error.
+  else if (source.readyState === EventSource.CLOSED) source.onerror(new Event("error"));
+});
+
 setInterval(refreshAges, 1000);
-document.addEventListener("htmx:sseOpen", () => tellConnection("live"));
 document.addEventListener("htmx:sseError", () => tellConnection("offline"));
 document.addEventListener("htmx:sseClose", () => tellConnection("offline"));
-document.addEventListener("htmx:sseMessage", shortenFeed);
+document.addEventListener("htmx:sseBeforeMessage", (event) => {
+  const known = /data-line="(\w+)"/.exec(event.detail.data || "");
+  // What happened while the page was made is on it, and comes again.
+  if (known && document.querySelector(`[data-line="${known[1]}"]`)) event.preventDefault();
+});
+document.addEventListener("htmx:sseMessage", (event) => {
+  if (event.target.dataset && event.target.dataset.news) gatherNews(event.target, event.target.firstElementChild);
+  shortenFeed();
+});
+document.addEventListener("htmx:beforeRequest", (event) => {
+  // Nobody loses the place where the keyboard is to figures that are a little newer.
+  const element = event.detail.elt;
+  if (element.matches("[data-polls]") && element.contains(document.activeElement)) event.preventDefault();
+});
 // What was refused is told where the form is; a part that refreshes itself stays as it was.
 document.addEventListener("htmx:beforeSwap", (event) => {
   const isForm = event.detail.requestConfig.verb !== "get";

@@ -93,3 +93,12 @@ async def test_who_left_gets_nothing_more() -> None:
     broadcast.leave(queue)
     broadcast.publish(1)
     assert drained(queue) == []
+
+
+async def test_at_the_end_everybody_gets_what_waits_and_then_the_end() -> None:
+    broadcast: Broadcast[int] = Broadcast()
+    one, other = broadcast.subscribe(), broadcast.subscribe()
+    broadcast.publish(1)
+    broadcast.end()
+    broadcast.publish(2)
+    assert drained(one) == drained(other) == [1, None]
