@@ -11,9 +11,9 @@ from typing import Any
 from urllib.parse import urlencode
 
 from astropy.coordinates import Angle
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
-from services.console.site import UNKNOWN, known_html, number_html, time_html
+from services.console.site import UNKNOWN, age_html, known_html, number_html, time_html
 
 TABLE = "/frb"
 FILTERS = (
@@ -188,7 +188,7 @@ def facts(measurement: Mapping[str, Any] | None) -> list[Fact]:
         Fact(
             "Arrival at infinite frequency",
             known.get("time_of_arrival_inf"),
-            time_html(known.get("time_of_arrival_inf")) + _error_s(known.get("time_of_arrival_inf_err_s")),
+            instant_html(known.get("time_of_arrival_inf"), known.get("time_of_arrival_inf_err_s")),
         ),
         angle("RA (ICRS)", "ra_deg", errors[0], "" if ra is None else sexagesimal_ra(ra)),
         angle("Dec (ICRS)", "dec_deg", errors[1], "" if dec is None else sexagesimal_dec(dec)),
@@ -223,6 +223,15 @@ def compared(first: Mapping[str, Any] | None, latest: Mapping[str, Any] | None) 
         Compared(now.name if now.value is not None else before.name, before.html, now.html, before.value != now.value)
         for before, now in zip(facts(first), facts(latest), strict=True)
     ]
+
+
+def instant_html(value: str | None, error_s: float | None) -> Markup:
+    """Return when something was, as exactly as it is known, with its error and age."""
+    if value is None:
+        return UNKNOWN
+    text = f"{datetime.fromisoformat(value):%Y-%m-%d %H:%M:%S.%f}".rstrip("0").rstrip(".")
+    error = "" if error_s is None else f"± {error_s:.2g} s"
+    return Markup('<span class="num">{} UTC</span> <span class="num">{}</span> {}').format(text, error, age_html(value))
 
 
 def ellipse_html(place: Mapping[str, Any]) -> Markup:
@@ -363,7 +372,7 @@ def words(name: str) -> str:
 
 def told(detail: Mapping[str, Any]) -> str:
     """Return in a line what a change brought."""
-    known = {name: value for name, value in detail.items() if value is not None}
+    known = {name: value for name, value in detail.items() if value not in (None, [], {}) and name not in _UNTOLD}
     return "; ".join(f"{name.replace('_', ' ')}: {_plain(value)}" for name, value in known.items())
 
 
@@ -372,15 +381,15 @@ def survey_address(pattern: str, *, ra_deg: float, dec_deg: float) -> str:
     return pattern.replace("{ra}", f"{ra_deg:.6f}").replace("{dec}", f"{dec_deg:.6f}")
 
 
+_UNTOLD = {"observation"}
+# A number that nobody is called by.
+
+
 def _plain(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_plain, value))
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _model(budget: Mapping[str, Any]) -> str:
     return f" ({budget['dm_mw_ism_model']})" if budget else ""
-
-
-def _error_s(error_s: float | None) -> Markup:
-    return (
-        Markup("") if error_s is None else Markup(' <span class="unit">± {} s</span>').format(escape(f"{error_s:.2g}"))
-    )

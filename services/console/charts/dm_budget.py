@@ -14,8 +14,8 @@ from shared.physics.macquart import HOST_MEDIAN_PC_CM3
 WIDTH, HEIGHT = 800.0, 118.0
 LEFT, RIGHT = 12.0, 12.0
 BAR_TOP, BAR_BOTTOM = 34.0, 70.0
-LEAST_LABELLED = 70.0
-# Units of width that a name inside of a part needs.
+LETTER = 7.2
+# Units of width that a letter of a name inside of a part needs.
 ROOM = 1.04
 TICKS = 6
 STEPS = (1.0, 2.0, 5.0, 10.0)
@@ -86,9 +86,9 @@ def dm_budget(budget: Budget) -> Markup:
     for part in budget.parts:
         width = part.dm_pc_cm3 * scale
         drawn.append(_box(part, place(begin), width))
-        if width >= LEAST_LABELLED:
-            middle = place(begin) + width / 2
-            drawn.append(svg.text(middle, BAR_BOTTOM - 13, part.name.partition(" (")[0], anchor="middle"))
+        name = part.name.partition(" (")[0]
+        if width >= LETTER * (len(name) + 1):
+            drawn.append(svg.text(place(begin) + width / 2, BAR_BOTTOM - 13, name, anchor="middle"))
         begin += part.dm_pc_cm3
     drawn += [*_whole(budget, place), *_axis(end, place)]
     sentence = "; ".join(f"{part.name} {part.dm_pc_cm3:.1f}" for part in budget.parts)

@@ -141,6 +141,7 @@ def routes(site: Site) -> APIRouter:
             words=bursts.words,
             pretty=_pretty,
             pair_address=bursts.pair_address,
+            instant_html=bursts.instant_html,
         )
 
     def survey(place: Mapping[str, Any] | None) -> str | None:
