@@ -23,6 +23,7 @@ from services.notifier.dispatcher import Dispatcher
 from services.notifier.handlers import NotifierHandler
 from services.notifier.happenings import TOPICS
 from services.notifier.heartbeat import Heart
+from services.notifier.pruning import Pruner
 from services.notifier.settings import NAME, ChannelSettings, NotifierSettings
 from shared.compute import WorkerDiedError
 from shared.events.blob import BlobRef
@@ -101,6 +102,7 @@ def _build(settings: NotifierSettings, runtime: Runtime) -> Service:
             *(dispatcher.run for dispatcher in dispatchers.values()),
             *(channel.run for channel in channels.values()),
             Heart(runtime.pool, service=NAME, interval_s=section.heartbeat_s).run,
+            Pruner(runtime.pool).run,
             *([warm_up] if any(isinstance(each, SlackSettings) and each.draws for each in section.channels) else []),
         ],
         routers=[router(runtime.pool, Identities(http, section.accounts_url), sender=f"tocsin.{NAME}")],

@@ -69,5 +69,6 @@ deliveries = sa.Table(
     sa.Index(None, "is_test", "changed_at"),
     sa.Index(None, "state", "id"),
     sa.Index(None, "channel", "id"),
+    sa.Index(None, "event_id"),
     comment="One row for each thing told, or to be told, on a channel.",
 )
