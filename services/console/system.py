@@ -280,7 +280,7 @@ class Surveyor:
         except asyncpg.PostgresError as error:
             # The notifier's tables are not there yet.
             return Component("PostgreSQL", State.UP, str(error)), None, {}
-        component = Component("PostgreSQL", State.UP, f"version {version}, answers in {took_ms:.0f} ms")
+        component = Component("PostgreSQL", State.UP, f"version {version.split()[0]}, answers in {took_ms:.0f} ms")
         counts = {row["state"]: row["number"] for row in rows}
         return component, counts, {row["state"]: row["recent"] for row in rows}
 
@@ -345,7 +345,7 @@ def troubles(
                 found.append(Trouble(what, "it reads, and catches up", "/system#consumers", is_grave=False))
     for state, word in (("FAILED", "failed"), ("UNKNOWN", "may or may not have arrived")):
         if recent.get(state):
-            what = f"{recent[state]} notices {word} within a day" if recent[state] != 1 else f"1 notice {word}"
+            what = f"{recent[state]} notice{'' if recent[state] == 1 else 's'} {word}, within a day"
             found.append(Trouble(what, "", f"/system/deliveries?state={state}", is_grave=False))
     for each in letters or ():
         if each.waiting:

@@ -229,7 +229,7 @@ def test_a_form_of_another_site_or_without_its_code_replays_nothing(
         send(kafka.bootstrap_servers, QUIET_LETTERS, buried(QUIET_LETTERS, b"nonsense"))
         (letter,) = waiting(kafka, QUIET_LETTERS)
         path = f"/system/dead-letters/{QUIET_LETTERS}/drop"
-        fields = {"begin": letter.offset, "until": letter.offset}
+        fields: dict[str, Any] = {"begin": letter.offset, "until": letter.offset}
         assert operator.post(path, data=fields).status_code == 403
         fields["csrf"] = csrf_of(operator.get("/system").text)
         foreign = operator.post(path, data=fields, headers={"Origin": "https://elsewhere.example"})

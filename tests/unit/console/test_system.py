@@ -52,8 +52,8 @@ def test_what_is_down_comes_first() -> None:
         ("Kafka is down", True),
         ("notifier is waiting", True),
         ("notifier.frb.events is 5000 messages behind", False),
-        ("3 notices failed within a day", False),
-        ("1 notice may or may not have arrived", False),
+        ("3 notices failed, within a day", False),
+        ("1 notice may or may not have arrived, within a day", False),
         ("2 dead letters wait", False),
     ]
     assert found[-1].address == "/system/dead-letters/frb.events.dlq.notifier"
