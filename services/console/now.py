@@ -183,7 +183,7 @@ _STAGES: tuple[tuple[str, str, str], ...] = (
         " WHERE map.processed_at {of_a_day} AND map.is_test {any} AND map.state = 'AVAILABLE'",
     ),
     (
-        "Both known to coincidence decided",
+        "Both known to coincidence told",
         "stage-decided",
         "SELECT pair.decided_at - greatest(alert.received_at, map.processed_at, burst.changed_at)"
         " FROM coincidence.history_lines AS pair"
@@ -194,10 +194,10 @@ _STAGES: tuple[tuple[str, str, str], ...] = (
         " WHERE pair.decided_at {of_a_day} AND pair.is_test {any}",
     ),
     (
-        "Notice due to sent",
+        "Notice due to out",
         "stage-sent",
         "SELECT changed_at - decided_at FROM notifier.delivery_lines"
-        " WHERE changed_at {of_a_day} AND is_test {any} AND state = 'SENT'",
+        " WHERE changed_at {of_a_day} AND is_test {any} AND state IN ('SENT', 'CONFIRMED')",
     ),
 )
 # With the place on the page Help, and the time that each took.

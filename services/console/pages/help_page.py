@@ -1,10 +1,12 @@
-"""Help: what each column and state means."""
+"""Help: what each column, state and number means."""
 
 from __future__ import annotations
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
+from services.console import bursts
+from services.console.pages import superevents
 from services.console.site import Site
 
 
@@ -15,6 +17,12 @@ def routes(site: Site) -> APIRouter:
     @router.get("/help")
     async def show(request: Request) -> HTMLResponse:
         visitor = await site.sessions.visitor(request)
-        return site.pages.page(request, visitor, "help.html")
+        return site.pages.page(
+            request,
+            visitor,
+            "help.html",
+            superevent_columns=[(column.name, column.title) for column in superevents.COLUMNS],
+            burst_columns=[(column.label, column.title) for column in bursts.COLUMNS],
+        )
 
     return router

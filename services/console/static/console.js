@@ -108,7 +108,8 @@ document.addEventListener("htmx:sseMessage", (event) => {
 document.addEventListener("htmx:beforeRequest", (event) => {
   // Nobody loses the place where the keyboard is to figures that are a little newer.
   const element = event.detail.elt;
-  if (element.matches("[data-polls]") && element.contains(document.activeElement)) event.preventDefault();
+  const parts = [element, ...document.querySelectorAll(element.getAttribute("hx-select-oob") || "data-none")];
+  if (element.matches("[data-polls]") && parts.some((part) => part.contains(document.activeElement))) event.preventDefault();
 });
 // What was refused is told where the form is; a part that refreshes itself stays as it was.
 document.addEventListener("htmx:beforeSwap", (event) => {
