@@ -12,6 +12,7 @@ import structlog
 
 from shared.db.errors import translated_errors
 from shared.db.pool import borrowed
+from shared.errors import TransientError
 
 DONE = "done"
 MAX_OUTCOME_CHARACTERS = 500
@@ -89,6 +90,13 @@ class Audit:
                     limit,
                 )
         return [Entry(**dict(row)) for row in rows]
+
+    async def latest(self, *, target: str | None = None, limit: int) -> list[Entry] | None:
+        """Return the newest entries; None while the database does not answer, for pages that have more to tell."""
+        try:
+            return await self.entries(target=target, limit=limit)
+        except TransientError:
+            return None
 
     async def _value(self, query: str, *arguments: object) -> object:
         async with borrowed(self._pool) as connection:

@@ -15,7 +15,6 @@ from typing import Any
 from services.console.system import with_broker
 from shared.errors import InvalidInputError, TransientError
 from shared.inbox import dead_letter_desk as desk
-from shared.kafka import reading
 from shared.kafka.message import Message
 from shared.kafka.readable import plain
 from shared.schema.codec import UndecodableRecordError, decode_any
@@ -83,8 +82,7 @@ def read_page(kafka: KafkaSettings, topic: str, *, start: int | None) -> Page:
         return Page(bounds, [], None)
     letters: list[Letter] = []
     size = 0
-    waiting = desk.without_repeats(reading.read(kafka.client_config(), topic, start={0: begin}))
-    for letter in islice(waiting, LINES + 1):
+    for letter in islice(desk.letters_from(kafka, topic, begin), LINES + 1):
         if len(letters) == LINES or size > PAGE_BYTES:
             return Page(bounds, letters, letter.offset)
         letters.append(Letter.of(letter))

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 
 from shared.db.errors import translated_errors
 from shared.db.pool import borrowed
-from shared.errors import TransientError
+from shared.errors import TocsinError, TransientError
 from shared.inbox import dead_letter_desk as desk
 from shared.kafka.admin import admin
 from shared.kafka.errors import broker_error
@@ -286,10 +286,10 @@ class Surveyor:
 
     async def _ask_broker(self) -> tuple[Component, Sequence[DeadLetters] | None]:
         try:
-            found = await with_broker(partial(_survey_broker, self._kafka))
-        except TransientError as error:
+            return await with_broker(partial(_survey_broker, self._kafka))
+        except TocsinError as error:
+            # Also when it refuses to tell.
             return Component("Kafka", State.DOWN, str(error)), None
-        return found
 
     async def _ask_influx(self) -> Component:
         if self._influx_url is None:

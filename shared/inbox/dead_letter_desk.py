@@ -90,7 +90,7 @@ def waiting_counts(kafka: KafkaSettings) -> dict[str, int]:
 
 def all_letters(kafka: KafkaSettings, topic: str) -> Iterator[Message]:
     """Yield every letter that a topic still holds, also those that were replayed or dropped."""
-    return without_repeats(reading.read(_client(kafka), topic))
+    return letters_from(kafka, topic, 0)
 
 
 def waiting_letters(kafka: KafkaSettings, topic: str) -> Iterator[Message]:
@@ -100,8 +100,13 @@ def waiting_letters(kafka: KafkaSettings, topic: str) -> Iterator[Message]:
 
 def _waiting_from(kafka: KafkaSettings, topic: str, begin: int) -> Iterator[Message]:
     # Some before `begin` too: a letter written twice may stand on both sides of it.
-    read = reading.read(_client(kafka), topic, start={0: max(begin - LOOK_BACK, 0)})
-    return (letter for letter in without_repeats(read) if letter.offset >= begin)
+    read = letters_from(kafka, topic, max(begin - LOOK_BACK, 0))
+    return (letter for letter in read if letter.offset >= begin)
+
+
+def letters_from(kafka: KafkaSettings, topic: str, offset: int) -> Iterator[Message]:
+    """Yield the letters from an offset on; those behind are not read before they are asked for."""
+    return without_repeats(reading.read(_client(kafka), topic, start={0: offset}))
 
 
 def letter_at(kafka: KafkaSettings, topic: str, offset: int) -> Message | None:

@@ -87,7 +87,7 @@ def routes(site: Site) -> APIRouter:
             problem=problem,
             start=start,
             max_at_once=MAX_AT_ONCE,
-            entries=await audit.entries(target=topic, limit=SHOWN_ENTRIES),
+            entries=await audit.latest(target=topic, limit=SHOWN_ENTRIES),
         )
 
     @router.get("/system/dead-letters/{name}/content")

@@ -14,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, Field
 
 from services.console.audit import Audit
 from services.console.site import Site
+from shared.errors import TransientError
 from shared.events.notices import DeliveryState
 from shared.http.problems import ProblemError
 
@@ -128,14 +129,19 @@ def routes(site: Site) -> APIRouter:
         if row is None:
             raise ProblemError(404, "Not found", f"there is no delivery {delivery_id}")
         sent: dict[str, Any] | None = None
+        problem = None
         if visitor.may(*MAY_SEE_REQUESTS):
-            sent = (await site.notifier.get(f"/api/v1/deliveries/{delivery_id}", visitor.token)).json()
+            try:
+                sent = (await site.notifier.get(f"/api/v1/deliveries/{delivery_id}", visitor.token)).json()
+            except TransientError as error:
+                problem = str(error)
         return site.pages.page(
             request,
             visitor,
             "system_delivery.html",
             row=row,
             sent={name: _indented(sent[name]) for name in ("request", "answer")} if sent is not None else None,
+            problem=problem,
             retried=RETRIED,
             entries=await audit.entries(target=_target(delivery_id), limit=LINES),
         )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import asyncpg
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import FileResponse, HTMLResponse
 
 from services.console.audit import Audit
 from services.console.site import Site
+from shared.errors import TransientError
 from shared.http.problems import ProblemError
 from shared.schema.records import SCHEMAS, named_types, newest_schema, schema_versions
 from shared.schema.reference import example_files, example_text, kind_text
@@ -35,16 +37,21 @@ def routes(site: Site) -> APIRouter:
     async def overview(request: Request) -> HTMLResponse:
         visitor = await site.sessions.reader(request)
         survey = await site.surveyor.look()
-        # Without PostgreSQL everything else is still told.
-        is_there = survey.deliveries is not None
         return site.pages.page(
             request,
             visitor,
             "system.html",
             survey=survey,
-            unfinished=await site.fetch(_UNFINISHED, SHOWN_DELIVERIES) if is_there else [],
-            entries=await audit.entries(limit=SHOWN_ENTRIES) if is_there else [],
+            unfinished=await unfinished(),
+            entries=await audit.latest(limit=SHOWN_ENTRIES),
         )
+
+    async def unfinished() -> list[asyncpg.Record] | None:
+        """Without PostgreSQL everything else is still told."""
+        try:
+            return await site.fetch(_UNFINISHED, SHOWN_DELIVERIES)
+        except TransientError:
+            return None
 
     @router.get("/system/audit")
     async def entries(request: Request, before: Before = None) -> HTMLResponse:
