@@ -31,6 +31,8 @@ COUNTED_AT_MOST = 20_000
 EXPORT_ROWS_AT_ONCE = 1000
 SECONDS_PER_YEAR = 365.25 * 86_400
 RETRY_S = 5.0
+NEVER_HZ = 1e-300
+# One over less is more than floats hold.
 
 log = structlog.get_logger(__name__)
 
@@ -374,7 +376,7 @@ def far_text(far_hz: float | None) -> str | None:
     """Return a false-alarm rate as people say it: one in how long; None for what is not known."""
     if far_hz is None or not math.isfinite(far_hz) or far_hz < 0:
         return None
-    if far_hz == 0:
+    if far_hz < NEVER_HZ:
         return "0"
     period_s = 1 / far_hz
     for unit, length_s in (("yr", SECONDS_PER_YEAR), ("d", 86_400), ("h", 3600), ("min", 60)):
