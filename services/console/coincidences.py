@@ -153,8 +153,8 @@ class PairTable:
     async def count(self, filters: Filters) -> int:
         """Return how many lines there are; `COUNTED_AT_MOST` means so many or more."""
         where, arguments = conditions(filters)
-        some = f"SELECT FROM coincidence.pair_lines WHERE {where} LIMIT {COUNTED_AT_MOST}"
-        rows = await self._fetch(f"SELECT count(*) AS n FROM ({some}) AS some", arguments)  # noqa: S608
+        counted = f"SELECT FROM coincidence.pair_lines WHERE {where} LIMIT {COUNTED_AT_MOST}"
+        rows = await self._fetch(f"SELECT count(*) AS n FROM ({counted}) AS counted", arguments)  # noqa: S608
         return int(rows[0]["n"])
 
     async def all_lines(self, filters: Filters, order: Order) -> AsyncIterator[Sequence[Mapping[str, Any]]]:
@@ -335,7 +335,7 @@ class Pair:
         return [
             Test("Wave and burst stand", "one was taken back" if taken_back else "both", "both", not taken_back),
             Test("Offset in a window", None if self.offset_s is None else f"{self.offset_s:.4g} s",
-                 "; ".join(f"{each.name}: {each.low_s:g} to {each.high_s:g} s" for each in windows),
+                 "; ".join(f"{each.name}: {_plus(each.low_s)} to {_plus(each.high_s)} s" for each in windows),
                  any(each.holds for each in windows)),
             Test("Positions known", "both" if positions else "not both", "both", positions),
             Test("Overlap of the positions", _short(sky), f"at least {least:g}", _at_least(sky, least)),
@@ -354,6 +354,10 @@ class Pair:
 
 def _short(value: float | None, unit: str = "") -> str | None:
     return None if value is None else f"{value:.3g} {unit}".strip()
+
+
+def _plus(value: float) -> str:
+    return f"{value:+g}".replace("-", "\N{MINUS SIGN}")
 
 
 def _at_least(value: float | None, least: float) -> bool | None:

@@ -13,7 +13,7 @@ import numpy as np
 from markupsafe import Markup
 
 from services.console.charts import svg
-from shared.physics.macquart import MAX_REDSHIFT, luminosity_distance_mpc, redshift_posterior
+from shared.physics.macquart import MAX_REDSHIFT, dm_likelihood, luminosity_distance_mpc
 from shared.sky import healpix
 from shared.sky.healpix import FloatArray
 from shared.sky.skymap import SkyMap
@@ -108,14 +108,14 @@ def _curve(mu: FloatArray, sigma: FloatArray, weight: FloatArray, *, label: str,
 
 
 def from_dispersion(dm_excess_pc_cm3: float, *, cosmology: str, label: str, style: str = "burst") -> Curve:
-    """Return what a dispersion measure beyond the Milky Way says of the distance.
+    """Return what a dispersion measure beyond the Milky Way says of the distance, all redshifts being as likely before.
 
     Raises
     ------
     InvalidInputError
         The cosmology is not known.
     """
-    z, density = redshift_posterior(dm_excess_pc_cm3, cosmology=cosmology)
+    z, density = dm_likelihood(dm_excess_pc_cm3, cosmology=cosmology)
     r = luminosity_distance_mpc(np.minimum(z, MAX_REDSHIFT), cosmology=cosmology)
     return Curve(r, density / np.gradient(r, z), label, style)
 

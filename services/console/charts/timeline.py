@@ -16,7 +16,7 @@ from services.console.charts import svg
 from services.console.charts.svg import Points
 
 WIDTH, LEFT, RIGHT = 800.0, 14.0, 14.0
-ROW, TOP, AXIS = 26.0, 12.0, 46.0
+ROW, TOP, AXIS = 28.0, 12.0, 48.0
 LINEAR_S = 1.0
 TICKS_S = {
     1.0: "1 s", 10.0: "10 s", 60.0: "1 min", 600.0: "10 min", 3600.0: "1 h", 6 * 3600.0: "6 h", 86_400.0: "1 d",
@@ -24,8 +24,8 @@ TICKS_S = {
 }  # fmt: skip
 LEAST_APART = 62.0
 # Units between the labels of two ticks.
-NARROWEST = 2.0
-# Of the bar of an error.
+WIDEST = 20.0
+# Bar of an error that the mark of the burst covers.
 
 
 @dataclass(frozen=True)
@@ -69,12 +69,12 @@ def timeline(offset_s: float, err_s: float, windows: Sequence[Window], *, title:
     turn = np.linspace(0, 2 * np.pi, 25)
     circle = np.stack([at(0) + 7 * np.cos(turn), y_wave + 7 * np.sin(turn)], axis=1)
     left, right = at(offset_s - err_s), at(offset_s + err_s)
-    grown = max(NARROWEST - (right - left), 0) / 2
     diamond = np.array([[-8, 0], [0, -8], [8, 0], [0, 8], [-8, 0]]) + np.array([at(offset_s), y_burst])
     parts += [
         svg.shape([_line(at(0), TOP, at(0), bottom)], style="edge"),
         svg.shape([circle], style="mark wave", label="the wave"),
-        svg.shape([_box(left - grown, y_burst - 4, right + grown, y_burst + 4)], style="region burst r90", closed=True),
+        svg.shape([_box(left, y_burst - 4, right, y_burst + 4)] if right - left > WIDEST else [],
+                  style="region burst r90", label=f"its error, {err_s:.2g} s", closed=True),
         svg.shape([diamond], style="mark burst", label=f"the burst, {_seconds(offset_s)}"),
         _beside(at(0), y_wave, "gravitational wave"),
         _beside(at(offset_s), y_burst, "burst"),

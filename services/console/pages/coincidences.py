@@ -348,8 +348,8 @@ def _numbers(pair: Pair) -> list[Number]:
         )
     return [
         Number("time_offset_s", scores.time_offset_s, "s", scores.time_offset_err_s),
-        Number("window", None, text=f"{plain(scores.window)}, burst less wave from {-scores.window_high_s:g}"
-               f" to {-scores.window_low_s:g} s"),
+        Number("window", None, text=f"{plain(scores.window)}, burst less wave {-scores.window_high_s:g}"
+               f" to {-scores.window_low_s:g} s".replace("-", "\N{MINUS SIGN}")),
         Number("overlap_sky", scores.overlap_sky),
         Number("overlap_3d", scores.overlap_3d),
         Number("distance_factor", scores.distance_factor),
