@@ -5,7 +5,9 @@ from importlib import import_module
 
 from benchmarks.report import HEAD, machine
 
-SUITES = ("skymap", "overlap", "throughput", "latency", "memory", "intake", "listing", "coincidence", "notifier")
+SUITES = (
+    "skymap", "overlap", "throughput", "latency", "memory", "intake", "listing", "coincidence", "notifier", "console",
+)  # fmt: skip
 
 
 def main() -> None:

@@ -103,7 +103,7 @@ def _growth(small: Mapping[str, float], large: Mapping[str, float]) -> Row:
 async def _times_s(url: str, size: int) -> tuple[float, dict[str, float]]:
     """Return the median time of SELECT 1, and of the first page with each filter and pair, over one connection."""
     async with connect(DatabaseSettings(url=url), "frb_intake") as connection:
-        await _fill(connection, size)
+        await fill(connection, size)
         names = {name: values for name, values in FILTERS.items() if values}
         pairs = {f"{a} + {b}": {**names[a], **names[b]} for a, b in itertools.combinations(names, 2) if _differ(a, b)}
         wanted = {**FILTERS, **pairs}
@@ -137,7 +137,7 @@ def _through_http_s(address: str) -> float:
     return median(taken)
 
 
-async def _fill(connection: asyncpg.Connection, size: int) -> None:
+async def fill(connection: asyncpg.Connection, size: int) -> None:
     """Put so many bursts there, and nothing else, with figures like those of the first CHIME/FRB catalogue."""
     chance = np.random.default_rng(size)
     sent = a_burst()
