@@ -171,7 +171,9 @@ class Order:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The columns, the first counting most."""
+        """The columns, the first counting most, up to the id: no two are equal in that."""
+        if self.by is Sort.id:
+            return (Sort.id.value,)
         return tuple(dict.fromkeys((self.by.value, Sort.time.value, Sort.id.value)))
 
 
