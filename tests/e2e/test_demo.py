@@ -128,7 +128,8 @@ def check_pages(told: str) -> None:
             for text in expected:
                 assert text in page.text, (path, text)
             empty = BeautifulSoup(page.text, "html.parser").select(".empty:not([hidden])")
-            assert [each.text for each in empty] == [], path
+            # One event may have no coincidence; a list has lines.
+            assert path not in ("/", "/gw", "/frb", "/mma") or [each.text for each in empty] == [], path
 
 
 def told_of_pair(told: str) -> list[str]:

@@ -15,7 +15,7 @@ from cli.stack.process import remembered_port
 from cli.stack.services import SERVICES
 
 SCRIPT = Path(sys.executable).with_name("tocsin")
-TIMEOUT_S = 90
+TIMEOUT_S = 180
 
 
 @dataclass(frozen=True)
