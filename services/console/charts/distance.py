@@ -147,7 +147,7 @@ def distance(curves: Sequence[Curve], ranges: Sequence[Range] = (), *, title: st
         svg.shape([np.array([[LEFT, bottom], [WIDTH - RIGHT, bottom]])], style="edge"),
         *(svg.text(x_of(tick), bottom + 17, f"{tick:,.10g}", style="scale", anchor="middle") for tick in ticks),
         svg.text(WIDTH - RIGHT, bottom + 38, "luminosity distance (Mpc)", style="scale", anchor="end"),
-        svg.text(LEFT, bottom + 38, "probability density, each to its highest", style="scale"),
+        svg.text(LEFT, bottom + 38, "density, each to its highest", style="scale"),
     ]
     line = [np.array([[2.0, 8.0], [26.0, 8.0]])]
     sample = [np.array([[3.0, 3.0], [25.0, 3.0], [25.0, 13.0], [3.0, 13.0], [3.0, 3.0]])]
