@@ -135,9 +135,8 @@ def range_html(mean: float | None, low: float | None, high: float | None) -> Mar
     """Return a redshift with its range."""
     if mean is None or low is None or high is None:
         return UNKNOWN
-    return Markup('<span class="num">{:.2f} <span class="unit">({:.2f} to {:.2f})</span></span>').format(
-        mean, low, high
-    )
+    # Numbers alone, and once for every line of a table.
+    return Markup(f'<span class="num">{mean:.2f} <span class="unit">({low:.2f} to {high:.2f})</span></span>')  # noqa: S704
 
 
 # One burst.

@@ -11,13 +11,13 @@ from markupsafe import Markup
 from services.console.charts import svg
 from shared.physics.macquart import HOST_MEDIAN_PC_CM3
 
-WIDTH, HEIGHT = 800.0, 118.0
+WIDTH, HEIGHT = 520.0, 118.0
 LEFT, RIGHT = 12.0, 12.0
 BAR_TOP, BAR_BOTTOM = 34.0, 70.0
 LETTER = 7.2
 # Units of width that a letter of a name inside of a part needs.
 ROOM = 1.04
-TICKS = 6
+TICKS = 5
 STEPS = (1.0, 2.0, 5.0, 10.0)
 
 
