@@ -249,7 +249,11 @@ def ellipse_html(place: Mapping[str, Any]) -> Markup:
 
 def sexagesimal_ra(ra_deg: float) -> str:
     """Return a right ascension in hours."""
-    return str(Angle(ra_deg, "deg").to_string(unit="hourangle", sep=("h ", "m ", "s"), precision=2, pad=True))
+    # Rounded to hundredths of a second first: what is all but 24 hours is none.
+    hundredths = round(ra_deg * 24_000) % (360 * 24_000)
+    return str(
+        Angle(hundredths / 24_000, "deg").to_string(unit="hourangle", sep=("h ", "m ", "s"), precision=2, pad=True)
+    )
 
 
 def sexagesimal_dec(dec_deg: float) -> str:
