@@ -12,6 +12,7 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
@@ -35,7 +36,7 @@ class Window:
     """
 
     page: Page
-    run: Callable[[Awaitable[Any]], Any]
+    browser: BrowserUnderTest
     address: str
     faults: list[str] = field(default_factory=list)
 
@@ -45,8 +46,7 @@ class Window:
         async def done() -> T:
             return await work(self.page)
 
-        result: T = self.run(done())
-        return result
+        return self.browser.run(done())
 
     def open(self, path: str) -> int:
         """Go to a page and return the answer's status."""
@@ -127,6 +127,36 @@ class Window:
         """Whether the page was not loaded anew since `mark`."""
         return bool(self.evaluate("window.sameAsBefore === true"))
 
+    def resize(self, size: tuple[int, int]) -> None:
+        """Give the window another size."""
+        self.do(lambda page: page.set_viewport_size({"width": size[0], "height": size[1]}))
+
+    def prefer_dark(self, dark: bool) -> None:
+        """Have the person prefer dark colours, or light ones."""
+        self.do(lambda page: page.emulate_media(color_scheme="dark" if dark else "light"))
+
+    def picture(self, path: Path) -> None:
+        """Take a picture of the page, all of it."""
+        self.do(lambda page: page.screenshot(path=path, full_page=True))
+
+    @property
+    def focus(self) -> str:
+        """The name of what the keyboard acts on."""
+        return str(self.evaluate("(e => e.labels?.[0]?.innerText || e.innerText || e.tagName)(document.activeElement)"))
+
+    @property
+    def cookies(self) -> list[Any]:
+        """The person's cookies."""
+        return self.do(lambda page: page.context.cookies())
+
+    def keep(self, cookies: list[Any]) -> None:
+        """Give the person these cookies, too."""
+        self.do(lambda page: page.context.add_cookies(cookies))
+
+    def another(self) -> Window:
+        """Open another window of the same person."""
+        return self.browser.another(self)
+
     @property
     def overflow(self) -> int:
         """How far the page can be scrolled sideways (px)."""
@@ -200,7 +230,7 @@ class BrowserUnderTest:
         return self.run(self._watched(window.page.context, window.address))
 
     async def _watched(self, context: BrowserContext, address: str) -> Window:
-        window = Window(await context.new_page(), self.run, address)
+        window = Window(await context.new_page(), self, address)
         _watch(window)
         self.windows.append(window)
         return window

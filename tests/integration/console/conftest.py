@@ -8,6 +8,7 @@ import pytest
 from cli.stack.install import find_chromium
 from tests.support.browser import BrowserUnderTest, Visit, Window, running_browser
 from tests.support.console import ConsoleUnderTest, running_console
+from tests.support.console_pages import find_places
 
 
 @pytest.fixture(scope="session")
@@ -38,3 +39,14 @@ def visit(console: ConsoleUnderTest, browser: BrowserUnderTest) -> Iterator[Visi
     finally:
         faults = browser.close_windows()
     assert faults == []
+
+
+@pytest.fixture(scope="module")
+def places(console: ConsoleUnderTest) -> dict[str, int]:
+    return find_places(console)
+
+
+@pytest.fixture(scope="module")
+def reader(console: ConsoleUnderTest) -> str:
+    """Somebody with all roles."""
+    return console.add_user()
