@@ -101,7 +101,7 @@ async def test_everything_that_is_away_is_told_and_nothing_else_is_lost(surveyor
     began = time.monotonic()
     survey = await surveyor.look()
     assert time.monotonic() - began < 5
-    states = {each.name: each.state for each in (*survey.components, *survey.services)}
+    states = {each.name: each.state for each in survey.components} | {each.name: each.state for each in survey.services}
     assert states.pop("well") is State.UP
     assert states.pop("waiting") is State.WAITING
     assert set(states.values()) == {State.DOWN}
