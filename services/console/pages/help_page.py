@@ -16,7 +16,7 @@ def routes(site: Site) -> APIRouter:
 
     @router.get("/help")
     async def show(request: Request) -> HTMLResponse:
-        visitor = await site.sessions.visitor(request)
+        visitor = await site.sessions.reader(request)
         return site.pages.page(
             request,
             visitor,

@@ -32,12 +32,16 @@ from tests.support.runtime import eventually
 WHO_CACHE_S = 1
 SESSION, SECURE_SESSION = "tocsin_session", "__Host-tocsin_session"
 ANYBODYS = {"/login", "/login/oidc", "/login/oidc/callback", "/static/{name}"}
+PARTS = {"event_id": str(uuid.UUID(int=0)), "product": "moc50"}
+# Of addresses; others are 1.
 PROXIED = {"X-Forwarded-Proto": "https"}
 
 
 @pytest.fixture(scope="module")
 def doors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Doors]:
     with standing_doors(tmp_path_factory.mktemp("doors"), who_cache_s=WHO_CACHE_S) as standing:
+        answer = standing.client("intake").post(EVENTS, json=a_burst(), auth=(standing.user(), PASSWORD))
+        assert answer.json()["id"] == 1
         yield standing
 
 
@@ -83,7 +87,7 @@ def routes(*methods: str) -> list[APIRoute]:
 
 
 def address_of(route: APIRoute) -> str:
-    return re.sub(r"\{[^}]+\}", "1", route.path)
+    return re.sub(r"\{([^}]+)\}", lambda part: PARTS.get(part[1], "1"), route.path)
 
 
 def form_of(route: APIRoute) -> dict[str, str]:
@@ -220,7 +224,7 @@ def test_a_change_is_in_the_audit_log_with_who_made_it_and_from_where(doors: Doo
     for path, form in (
         ("rating", {"rating": "confirm", "note": "Dispersed."}),
         ("status", {"status": "confirmed", "reason": "Seen twice."}),
-        ("withdrawal", {"reason": "A trial."}),
+        ("withdrawal", {"reason": "A trial.", "confirmed": "yes"}),
     ):
         answer = client.post(f"/frb/{number}/{path}", data={**form, "csrf": code})
         assert answer.status_code < 400, answer.text
