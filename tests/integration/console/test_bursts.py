@@ -259,7 +259,7 @@ class TestOneBurst:
 
 @pytest.fixture(scope="module")
 def with_images(console: ConsoleUnderTest) -> int:
-    files = {
+    files: dict[str, Any] = {
         "radio_measurement": (None, json.dumps({**a_burst()["measurement"], "version": uuid.uuid4().hex})),
         **{name.removesuffix("_open"): image for name, image in example_images().items()},
     }

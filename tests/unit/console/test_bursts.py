@@ -66,7 +66,7 @@ def test_the_errors_along_both_axes_are_those_that_made_the_ellipse(ra_err: floa
         ra_deg=10, dec_deg=60, ra_err_deg=ra_err, dec_err_deg=dec_err, confidence_level=0.68
     )
     found = bursts.axis_errors_deg(ellipse.semi_major_deg, ellipse.semi_minor_deg, ellipse.position_angle_deg)
-    assert found == (pytest.approx(ra_err), pytest.approx(dec_err))
+    assert found == pytest.approx((ra_err, dec_err))
 
 
 @given(st.floats(0, 360, exclude_max=True), st.floats(-90, 90))
