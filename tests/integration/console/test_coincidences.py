@@ -106,7 +106,7 @@ def test_a_file_holds_all_pairs_in_the_order_of_the_table(console: ConsoleUnderT
 @pytest.mark.parametrize(
     "address",
     ["/mma?since=x", "/mma?odds_min=nan", "/mma?odds_min=-1", "/mma?state=x", "/mma?after=x", "/mma?burst=1e99",
-     "/mma?superevent=%00", "/mma?unknown=1", "/mma?since=-1", "/mma/export?format=xml"],
+     "/mma?superevent=%00", "/mma?unknown=1", "/mma?since=0001-01-01", "/mma/export?format=xml"],
 )  # fmt: skip
 def test_what_cannot_be_asked_is_a_page_that_says_so(console: ConsoleUnderTest, address: str) -> None:
     answer = console.browser().get(address)
