@@ -122,8 +122,9 @@ def age_html(value: datetime | str | None) -> Markup:
     if value is None:
         return UNKNOWN
     moment = _moment(value)
-    return Markup('<time class="age" datetime="{}" data-since="{}" title="{:%Y-%m-%d %H:%M:%S} UTC">{}</time>').format(
-        moment.isoformat(), moment.isoformat(), moment, age_text(moment)
+    iso, age = moment.isoformat(), age_text(moment)
+    return Markup(  # noqa: S704  (see `time_html`)
+        f'<time class="age" datetime="{iso}" data-since="{iso}" title="{moment:%Y-%m-%d %H:%M:%S} UTC">{age}</time>'
     )
 
 

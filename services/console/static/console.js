@@ -70,27 +70,69 @@ function refreshLiveParts() {
   }
 }
 
-let source = null;
-let hiddenTimer = null;
 let place = null;
+let feed = null;
+let restTimer = null;
 
-// What htmx follows. It begins behind what this page heard last, should it be opened anew.
+// What htmx takes for an EventSource: one that rests while nobody looks, and goes on behind what was heard last.
+class Feed {
+  onopen = null;
+  onerror = null;
+  listeners = [];
+  source = null;
+
+  constructor(address) {
+    this.address = address;
+    if (!document.hidden) this.wake();
+  }
+
+  wake() {
+    if (this.source !== null) return;
+    const behind = `${this.address.split("?")[0]}?after=${encodeURIComponent(place)}`;
+    this.source = new EventSource(place === null ? this.address : behind);
+    this.source.onopen = (event) => this.onopen?.(event);
+    this.source.onerror = (event) => this.onerror?.(event);
+    for (const [name, heard] of this.listeners) this.source.addEventListener(name, heard);
+  }
+
+  rest() {
+    this.source?.close();
+    this.source = null;
+  }
+
+  close() {
+    this.rest();
+    if (feed === this) feed = null;
+  }
+
+  get readyState() {
+    return this.source === null ? EventSource.CONNECTING : this.source.readyState;
+  }
+
+  addEventListener(name, heard) {
+    this.listeners.push([name, heard]);
+    this.source?.addEventListener(name, heard);
+  }
+
+  removeEventListener(name, heard) {
+    this.listeners = this.listeners.filter((each) => each[0] !== name || each[1] !== heard);
+    this.source?.removeEventListener(name, heard);
+  }
+}
+
 htmx.createEventSource = (address) => {
-  source = new EventSource(place === null ? address : `${address.split("?")[0]}?after=${encodeURIComponent(place)}`);
+  feed = new Feed(address);
   const heard = (event) => { place = event.lastEventId || place; };
-  source.addEventListener("feed", heard);
-  source.addEventListener("state", (event) => { heard(event); tellConnection(event.data); });
-  source.addEventListener("gap", (event) => { heard(event); refreshLiveParts(); });
-  if (document.hidden) source.close();
-  return source;
+  feed.addEventListener("feed", heard);
+  feed.addEventListener("state", (event) => { heard(event); tellConnection(event.data); });
+  feed.addEventListener("gap", (event) => { heard(event); refreshLiveParts(); });
+  return feed;
 };
 
 document.addEventListener("visibilitychange", () => {
-  clearTimeout(hiddenTimer);
-  if (source === null) return;
-  if (document.hidden) hiddenTimer = setTimeout(() => source.close(), HIDDEN_MS);
-  // htmx opens a closed one again when it hears of an error.
-  else if (source.readyState === EventSource.CLOSED) source.onerror(new Event("error"));
+  clearTimeout(restTimer);
+  if (document.hidden) restTimer = setTimeout(() => feed?.rest(), HIDDEN_MS);
+  else feed?.wake();
 });
 
 setInterval(refreshAges, 1000);

@@ -163,9 +163,7 @@ def test_a_page_that_missed_too_much_loads_its_lines_anew(console: ConsoleUnderT
     window.mark()
     window.evaluate("document.querySelectorAll('ul.feed li').forEach((each) => each.remove())")
     assert window.count(f"{FEED} li") == 0
-    window.evaluate(
-        "htmx.find('body') && (place = 'deadbeef-1', source.close(), source.onerror(new Event('error')), true)"
-    )
+    window.evaluate("place = 'deadbeef-1'; feed.rest(); feed.wake(); true")
     eventually(lambda: window.count(f"{FEED} li") > 0, "the lines again", deadline_s=20)
     assert window.is_the_same
     window.is_live()
@@ -175,9 +173,10 @@ def test_a_hidden_page_gives_its_connection_back_and_misses_nothing(console: Con
     window = visit()
     window.open("/")
     window.is_live()
+    # As the browser says it when another tab is chosen, after the time that a page then waits.
     window.evaluate(
         "Object.defineProperty(document, 'hidden', {get: () => window.isHidden ?? false}); window.isHidden = true;"
-        " source.close(); true"
+        " feed.rest(); true"
     )
     burst_id = console.submit()
     window.evaluate("window.isHidden = false; document.dispatchEvent(new Event('visibilitychange')); true")
