@@ -29,6 +29,7 @@ from shared.schema.topics import dead_letter_topic
 ALERTS, SKYMAPS = "gw.alerts", "gw.skymaps"
 COUNTED_AT_MOST = 20_000
 EXPORT_ROWS_AT_ONCE = 1000
+GATHERED_AT_ONCE = 500
 SECONDS_PER_YEAR = 365.25 * 86_400
 RETRY_S = 5.0
 NEVER_HZ = 1e-300
@@ -80,19 +81,31 @@ ON CONFLICT (superevent_id) DO UPDATE SET
     distance_std_mpc = excluded.distance_std_mpc
 WHERE (known.*) IS DISTINCT FROM (excluded.*)
 """
-GATHER_ALL = _GATHER.format(wanted="true")
+GATHER_SOME = _GATHER.format(wanted="superevent.superevent_id > $1 AND superevent.superevent_id <= $2")
 GATHER_ONE = _GATHER.format(wanted="superevent.superevent_id = $1")
+_FOLLOWING = f"""
+SELECT max(superevent_id) FROM (
+    SELECT superevent_id FROM gw_listener.superevent_lines WHERE superevent_id > $1
+    ORDER BY superevent_id LIMIT {GATHERED_AT_ONCE}
+) AS following
+"""  # noqa: S608  (a constant)
 TAKE_TURNS = "SELECT pg_advisory_xact_lock(hashtextextended('console.superevents', 0))"
 # A statement of its own, before: who waited for it then reads what is newest, and never puts something older back.
 
 
 async def gather_all(pool: asyncpg.Pool) -> None:
-    """Bring every line up to date; what is right already is left alone."""
-    async with borrowed(pool) as connection:
-        with translated_errors():
-            async with connection.transaction():
-                await connection.execute(TAKE_TURNS)
-                await connection.execute(GATHER_ALL)
+    """Bring every line up to date; what is right already is left alone. Some at a time: nobody else waits long."""
+    last = ""
+    while True:
+        async with borrowed(pool) as connection:
+            with translated_errors():
+                async with connection.transaction():
+                    await connection.execute(TAKE_TURNS)
+                    following = await connection.fetchval(_FOLLOWING, last)
+                    if following is None:
+                        return
+                    await connection.execute(GATHER_SOME, last, following)
+        last = following
 
 
 async def gather_at_start(pool: asyncpg.Pool) -> None:
