@@ -39,8 +39,8 @@ CLOSE_S = 2.0
 HEARTBEAT_S = 15.0
 KEPT = 200
 # Lines that a browser is told which comes back after its connection broke; who missed more loads its page anew.
-STREAM_S = 3600.0
-# Then a browser comes back, and who it belongs to is looked at again.
+STREAM_S, CLOSED_STREAM_S = 3600.0, 60.0
+# Of everybody; of people who have to be logged in, and may be no longer.
 RETRY_MS = (1000, 4000)
 # Browsers that lost their stream together come back spread over this.
 FULL_RETRY_AFTER_S = 30
@@ -68,14 +68,23 @@ class Live:
         Browsers at once.
     capacity
         Chunks that wait for one browser. Who is slower is let go, and comes back for what was missed.
+    stream_s
+        How long a stream goes on; then its browser comes back, and who it belongs to is looked at again.
     """
 
     def __init__(
-        self, client: dict[str, Any], render: Callable[[Line], str], *, max_streams: int, capacity: int = 500
+        self,
+        client: dict[str, Any],
+        render: Callable[[Line], str],
+        *,
+        max_streams: int,
+        capacity: int = 500,
+        stream_s: float = STREAM_S,
     ) -> None:
         self._client = client
         self._render = render
         self._max_streams = max_streams
+        self._stream_s = stream_s
         self._streams = 0
         self._epoch = secrets.token_hex(4)
         self._number = 0
@@ -177,7 +186,7 @@ class Live:
     async def _events(self, after: str | None) -> AsyncIterator[bytes]:
         queue = self._broadcast.subscribe()
         begin = self._begin(after)
-        end_at = time.monotonic() + STREAM_S * random.uniform(0.9, 1.1)  # noqa: S311
+        end_at = time.monotonic() + self._stream_s * random.uniform(0.9, 1.1)  # noqa: S311
         try:
             yield begin
             while time.monotonic() < end_at:

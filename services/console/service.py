@@ -11,7 +11,7 @@ from services.console.access import LoginNeededError, Sessions
 from services.console.charts.maps import PRELOAD
 from services.console.headers import HEADERS, PageHeaders
 from services.console.intake import IntakeClient, ServiceClient, VisitorAddress
-from services.console.live import Live, MarkPlace
+from services.console.live import CLOSED_STREAM_S, STREAM_S, Live, MarkPlace
 from services.console.pages import (
     bursts,
     coincidences,
@@ -53,6 +53,7 @@ def _build(settings: ConsoleSettings, runtime: Runtime) -> Service:
         settings.kafka.client_config(),
         lambda line: pages.text("_line.html", line=line),
         max_streams=section.max_streams,
+        stream_s=STREAM_S if section.public_reading else CLOSED_STREAM_S,
     )
     site = Site(
         settings=section,

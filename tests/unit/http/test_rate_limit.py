@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.http.rate_limit import RateLimiter
+from shared.http.rate_limit import RateLimiter, network_of
 
 
 @dataclass
@@ -70,3 +71,27 @@ def test_memory_is_bounded_and_the_longest_silent_is_forgotten_first() -> None:
         limiter.check(name)
     assert limiter.check("maria") > 0  # still known
     assert limiter.check("joao") == 0  # forgotten for rui
+
+
+def test_what_is_given_back_can_be_taken_again_and_no_more() -> None:
+    limiter = RateLimiter(rate_per_s=0.001, burst=2)
+    for _ in range(5):
+        assert limiter.check("ada") == 0
+        limiter.give_back("ada")
+    limiter.give_back("ada")
+    assert [limiter.check("ada") > 0 for _ in range(3)] == [False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("203.0.113.7", "203.0.113.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
+        ("2001:db8:1:2::", "2001:db8:1:2::"),
+        ("::ffff:203.0.113.7", "203.0.113.7"),
+        ("a socket", "a socket"),
+        (None, ""),
+    ],
+)
+def test_an_address_of_ipv6_counts_as_its_network(address: str | None, network: str) -> None:
+    assert network_of(address) == network
