@@ -222,7 +222,7 @@ class Decision:
 
 
 @dataclass(frozen=True)
-class Test:
+class Condition:
     """Something that a pair must fulfil to be announced.
 
     Attributes
@@ -311,7 +311,7 @@ class Pair:
         # Rules and records count from the burst.
         return [Window(name, -high, -low, low - margin <= -offset <= high + margin) for name, (low, high) in bounds]
 
-    def tests(self) -> list[Test]:
+    def tests(self) -> list[Condition]:
         """What a pair must fulfil to be announced, by the rules."""
         rules, own = self.rules, self.of_class
         if rules is None or own is None or self.burst is None:
@@ -333,21 +333,21 @@ class Pair:
         windows = self.windows()
         positions = self.burst.localisation is not None and self.skymap is not None
         return [
-            Test("Wave and burst stand", "one was taken back" if taken_back else "both", "both", not taken_back),
-            Test("Offset in a window", None if self.offset_s is None else f"{self.offset_s:.4g} s",
+            Condition("Wave and burst stand", "one was taken back" if taken_back else "both", "both", not taken_back),
+            Condition("Offset in a window", None if self.offset_s is None else f"{self.offset_s:.4g} s",
                  "; ".join(f"{each.name}: {_plus(each.low_s)} to {_plus(each.high_s)} s" for each in windows),
                  any(each.holds for each in windows)),
-            Test("Positions known", "both" if positions else "not both", "both", positions),
-            Test("Overlap of the positions", _short(sky), f"at least {least:g}", _at_least(sky, least)),
-            Test("Overlap with distances", _short(volume), f"at least {least:g}, where known",
+            Condition("Positions known", "both" if positions else "not both", "both", positions),
+            Condition("Overlap of the positions", _short(sky), f"at least {least:g}", _at_least(sky, least)),
+            Condition("Overlap with distances", _short(volume), f"at least {least:g}, where known",
                  None if volume is None else volume >= least),
-            Test("Joint false-alarm rate, with trials", _short(far, "per yr"), f"at most {most:.3g} per yr",
+            Condition("Joint false-alarm rate, with trials", _short(far, "per yr"), f"at most {most:.3g} per yr",
                  None if far is None else far <= most),
-            Test("Measured background", _short(background, "per yr"), f"at most {most:.3g} per yr, where measured",
+            Condition("Measured background", _short(background, "per yr"), f"at most {most:.3g} per yr, where measured",
                  None if background is None else background <= most),
-            Test("Real, says its origin", _short(importance), f"at least {rules['min_importance']:g}, where stated",
+            Condition("Real, says origin", _short(importance), f"at least {rules['min_importance']:g}, where stated",
                  _at_least(importance, rules["min_importance"])),
-            Test("Burst of no known repeater", "a repeater" if repeater else "none known",
+            Condition("Burst of no known repeater", "a repeater" if repeater else "none known",
                  "repeaters are announced" if allowed else "none", allowed or not repeater),
         ]  # fmt: skip
 
