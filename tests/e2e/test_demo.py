@@ -89,7 +89,7 @@ def check_coincidence(told: str, directory: Path) -> None:
 def check_people(told: str) -> None:
     """Votes, a dead letter, and notices on every example channel, none of which left."""
     people = told[told.index("8  Voting") : told.index("What came in")]
-    assert people.count("confirm") == 2
+    assert people.count(": confirm") == 2
     assert "it waits in igwn.gwalert.dlq.gw_listener" in people
     for channel in ("mail", "partner", "slack", "tns", "voevent"):
         assert re.search(rf"^  {channel} +.*\d+ dry run", people, re.MULTILINE), people
@@ -114,7 +114,7 @@ def check_pages(told: str) -> None:
         "/mma": [pair],
         f"/mma/{pair}": ["etracted", "<svg"],
         "/system": ["igwn.gwalert.dlq.gw_listener", "skymap_parser"],
-        "/help": ["False-alarm"],
+        "/help": ["False alarms"],
     }
     with httpx.Client(base_url=address, timeout=30) as browser:
         code = re.search(r'name="csrf" value="([0-9a-f]+)"', browser.get("/login").text)
