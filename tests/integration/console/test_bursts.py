@@ -35,7 +35,7 @@ def listed(console: ConsoleUnderTest) -> list[int]:
     everybody = console.intake.client(console.add_user())
     found = []
     for number in range(12):
-        burst_id = console.submit(
+        sent = a_burst(
             dm=DM_MIN + 40 * ((5 * number) % 12),
             sn=10.0 + number % 4,
             width=1.0 + (7 * number) % 12,
@@ -45,6 +45,7 @@ def listed(console: ConsoleUnderTest) -> list[int]:
             is_test=number % 2 == 0,
             time_of_arrival=f"2015-03-{1 + number:02d}T00:00:00",
         )
+        burst_id = int(everybody.post(EVENTS, json=sent).raise_for_status().json()["id"])
         of_burst = f"{EVENTS}/{burst_id}"
         if number % 3 == 1:
             everybody.post(f"{of_burst}/ratings", json={"rating": "confirm"}).raise_for_status()
