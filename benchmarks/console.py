@@ -248,9 +248,10 @@ async def _fill(connection: asyncpg.Connection, size: int) -> None:
         "INSERT INTO frb_intake.changes (burst_id, revision, change, changed_at, changed_by, detail, record)"
         " SELECT id, 1, 'CREATED', event_time, 'craft', '{}',"
         " json_build_object('is_test', is_test, 'status', status, 'latest',"
-        " json_build_object('dm_pc_cm3', dm_pc_cm3, 'snr', snr)) FROM frb_intake.bursts"
+        " json_build_object('dm_pc_cm3', dm_pc_cm3, 'snr', snr)) FROM frb_intake.bursts",
+        timeout=listing.FILL_S,
     )
-    await connection.execute("VACUUM ANALYZE frb_intake.changes")
+    await connection.execute("VACUUM ANALYZE frb_intake.changes", timeout=listing.FILL_S)
 
 
 def _moments(chance: np.random.Generator, number: int) -> list[datetime]:
@@ -350,6 +351,7 @@ async def _fill_deliveries(connection: asyncpg.Connection, number: int, chance: 
     await connection.copy_records_to_table(
         "deliveries",
         schema_name="notifier",
+        timeout=listing.FILL_S,
         columns=(
             "channel", "channel_kind", "mode", "subject", "revision", "event_id", "cause_id", "cause_topic", "action",
             "is_test", "state", "attempts", "decided_at", "changed_at",
@@ -362,7 +364,7 @@ async def _fill_deliveries(connection: asyncpg.Connection, number: int, chance: 
             for n in range(number)
         ),
     )  # fmt: skip
-    await connection.execute("VACUUM ANALYZE notifier.deliveries")
+    await connection.execute("VACUUM ANALYZE notifier.deliveries", timeout=listing.FILL_S)
 
 
 # Browsers.

@@ -25,6 +25,7 @@ from tests.support.frb_intake import a_burst
 
 SIZES, PAGE, ROUNDS = (1_000, 10_000, 100_000), 50, 15
 BEGAN, YEARS = datetime(2016, 1, 1, tzinfo=UTC), 10
+FILL_S = 600.0
 OLD_PAGE_S = 4.5
 # The old table page, at 2,005 events.
 
@@ -173,5 +174,6 @@ async def fill(connection: asyncpg.Connection, size: int) -> None:
         for n in range(size)
     )  # fmt: skip
     await connection.execute("TRUNCATE bursts CASCADE")
-    await connection.copy_records_to_table("bursts", schema_name="frb_intake", columns=columns, records=rows)
-    await connection.execute("VACUUM ANALYZE bursts")
+    copy = connection.copy_records_to_table
+    await copy("bursts", schema_name="frb_intake", columns=columns, records=rows, timeout=FILL_S)
+    await connection.execute("VACUUM ANALYZE bursts", timeout=FILL_S)

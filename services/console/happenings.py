@@ -34,6 +34,8 @@ class Line:
         alert, skymap, burst, coincidence or notice.
     subjects
         Pages that it changes: `gw/S230518h`, `frb/7`, `mma/S230518h-7`.
+    what
+        What became of it, in a word or two.
     is_over
         It takes something back.
     is_bad
@@ -127,7 +129,7 @@ def alert_line(
     return Line(
         kind="alert",
         subjects=(f"gw/{superevent_id}",),
-        what=f"Alert: {_words(alert_type)}",
+        what=_words(alert_type),
         detail=" ".join(filter(None, (group, pipeline))),
         at=at,
         is_test=is_test,
@@ -141,7 +143,7 @@ def skymap_line(*, superevent_id: str, state: str, area_90_deg2: float | None, a
     return Line(
         kind="skymap",
         subjects=(f"gw/{superevent_id}",),
-        what="Sky map withdrawn" if is_over else "Sky map",
+        what="withdrawn" if is_over else "read",
         detail="" if is_over else _facts(("90 % area", area_90_deg2, "deg²")),
         at=at,
         is_test=is_test,
@@ -156,7 +158,7 @@ def burst_line(
     return Line(
         kind="burst",
         subjects=(f"frb/{frb_id}",),
-        what=f"Burst: {_words(change)}",
+        what=_words(change),
         detail=_facts(("", _words(status), ""), ("DM", dm_pc_cm3, "pc cm⁻³"), ("S/N", snr, "")),
         at=at,
         is_test=is_test,
@@ -169,7 +171,7 @@ def coincidence_line(*, superevent_id: str, frb_id: int, coincidence_type: str, 
     return Line(
         kind="coincidence",
         subjects=(f"mma/{superevent_id}-{frb_id}", f"gw/{superevent_id}", f"frb/{frb_id}"),
-        what=f"Coincidence: {_words(coincidence_type)}",
+        what=_words(coincidence_type),
         detail=f"{superevent_id} and burst {frb_id}",
         at=at,
         is_test=is_test,
@@ -185,7 +187,7 @@ def delivery_line(
     return Line(
         kind="notice",
         subjects=(subject,),
-        what=f"Notice: {'waits for another try' if state == DeliveryState.PENDING else _words(state)}",
+        what="waits for another try" if state == DeliveryState.PENDING else _words(state),
         detail=told if mode == ChannelMode.PRODUCTION else f"{told} ({_words(mode)})",
         at=at,
         is_test=is_test,
@@ -197,7 +199,7 @@ def delivery_line(
 
 
 def _words(symbol: str) -> str:
-    return symbol.lower().replace("_", " ")
+    return "early warning" if symbol == AlertType.EARLYWARNING else symbol.lower().replace("_", " ")
 
 
 def _facts(*facts: tuple[str, float | str | None, str]) -> str:

@@ -6,6 +6,8 @@ const MINUTE_S = 60, HOUR_S = 3600, DAY_S = 86400, YEAR_S = 365.25 * 86400;
 const MAX_LINES = 200;
 const NEWS_MS = 8000;
 // How often at most a screen reader is told what came.
+const OFFLINE_MS = 6000;
+// Longer than the server tells browsers to wait before they come back.
 const HIDDEN_MS = 10000;
 // A page that nobody sees gives its connection back: browsers have six for each server, and every tab would hold one.
 
@@ -29,13 +31,22 @@ function refreshAges() {
   }
 }
 
+let offlineTimer = null;
+
 // live: connected, and the broker tells what happens; feed waits: it does not; offline: not connected.
 function tellConnection(state) {
+  clearTimeout(offlineTimer);
+  offlineTimer = null;
   const element = document.getElementById("connection");
   if (element && element.textContent !== state) {
     element.textContent = state;
     element.dataset.state = state.replace(" ", "-");
   }
+}
+
+// A stream ends now and then, and goes on at once; that is no news.
+function mayBeOffline() {
+  offlineTimer ??= setTimeout(() => tellConnection("offline"), OFFLINE_MS);
 }
 
 function shortenFeed() {
@@ -91,7 +102,11 @@ class Feed {
     const behind = `${this.address.split("?")[0]}?after=${encodeURIComponent(place)}`;
     this.source = new EventSource(place === null ? this.address : behind);
     this.source.onopen = (event) => this.onopen?.(event);
-    this.source.onerror = (event) => this.onerror?.(event);
+    this.source.onerror = (event) => {
+      mayBeOffline();
+      // Otherwise the browser comes back by itself.
+      if (this.readyState === EventSource.CLOSED) this.onerror?.(event);
+    };
     for (const [name, heard] of this.listeners) this.source.addEventListener(name, heard);
   }
 
@@ -136,8 +151,6 @@ document.addEventListener("visibilitychange", () => {
 });
 
 setInterval(refreshAges, 1000);
-document.addEventListener("htmx:sseError", () => tellConnection("offline"));
-document.addEventListener("htmx:sseClose", () => tellConnection("offline"));
 document.addEventListener("htmx:sseBeforeMessage", (event) => {
   const known = /data-line="(\w+)"/.exec(event.detail.data || "");
   // What happened while the page was made is on it, and comes again.

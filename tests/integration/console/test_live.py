@@ -26,6 +26,7 @@ from tests.support.system import ServiceUnderTest
 
 NOWHERE = {"bootstrap.servers": "127.0.0.1:1"}
 STOP_S = 8.0
+UNTIL_S = 60.0
 
 
 def a_line(number: int = 1, *, is_quiet: bool = False) -> Line:
@@ -211,10 +212,12 @@ async def test_a_thread_that_dies_takes_the_service_with_it(monkeypatch: pytest.
 def until(lines: Iterator[str], wanted: str) -> str:
     """What a stream brings up to the first line with this in it."""
     seen = []
+    end = time.monotonic() + UNTIL_S
     for line in lines:
         seen.append(line)
         if wanted in line:
             return "\n".join(seen)
+        assert time.monotonic() < end, f"not within {UNTIL_S:.0f} s: {wanted}, but {seen}"
     raise AssertionError(f"the stream ended without {wanted}: {seen}")
 
 
