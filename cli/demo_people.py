@@ -5,6 +5,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from shared.schema.topics import dead_letter_topic
 CONFIG_VARIABLE = "TOCSIN_CONFIG"
 OBSERVER, SECOND = "observer", "demo"
 DEADLINE_S = 60.0
+TOKEN_HOLDS = timedelta(minutes=10)
 BROKEN_BYTES = 4000
 # Of an alert: its schema and not much else.
 WITHOUT_AGE_H = 1e6
@@ -127,7 +129,7 @@ def send_broken(alert: Path, say: Callable[[str], None]) -> None:
     while waiting_counts(kafka)[letters] == 0:
         if time.monotonic() > end:
             raise NotToldError(f"{letters} is empty after {DEADLINE_S:.0f} s; look at `tocsin status`")
-        time.sleep(0.1)
+        time.sleep(0.3)
     say(f"  it waits in {letters}, with the reason, to be sent again or dropped")
 
 
@@ -161,7 +163,7 @@ def deliveries() -> list[str]:
 
 async def _token(name: str) -> str:
     async with connect(settings().database, "frb_intake") as connection:
-        return await create_token(connection, name=name, expires_at=None)
+        return await create_token(connection, name=name, expires_at=datetime.now(UTC) + TOKEN_HOLDS)
 
 
 def _folder() -> Path:
