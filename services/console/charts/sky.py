@@ -30,7 +30,7 @@ GRID = 420
 WIDTH, HEIGHT = 800.0, 400.0
 MARGIN = 34.0
 FRAME = 400.0
-FRAME_LEFT, FRAME_RIGHT, FRAME_TOP, FRAME_BOTTOM = 62.0, 14.0, 12.0, 44.0
+FRAME_LEFT, FRAME_RIGHT, FRAME_TOP, FRAME_BOTTOM = 80.0, 14.0, 12.0, 44.0
 SMALL = 14.0
 # What is smaller than that many units in a drawing gets a mark around it.
 RING = 10.0
