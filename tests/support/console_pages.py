@@ -32,7 +32,7 @@ PAGES = (
     KnownPage("superevent-real", f"/gw/{REAL_EVENT}"),
     KnownPage("bursts", "/frb"),
     KnownPage("bursts-none", "/frb?dm_min=99999"),
-    KnownPage("bursts-refused", "/frb?since=yesterday", 422),
+    KnownPage("bursts-refused", "/frb?since=yesterday", 400),
     KnownPage("burst", "/frb/{burst}"),
     KnownPage("burst-nobody", "/frb/{burst}", is_for_all=True),
     KnownPage("burst-partner", "/frb/{partner}"),
