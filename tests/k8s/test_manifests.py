@@ -18,7 +18,7 @@ from cli import k8s
 from cli.docs import SETTINGS
 from cli.stack.services import SERVICES
 from services.frb_intake.settings import FrbIntakeSettings
-from shared.schema.topics import load_topics
+from shared.schema.topics import dead_letter_topics, load_topics
 from shared.settings import MAX_MESSAGE_BYTES
 
 Manifest = dict[str, Any]
@@ -312,3 +312,15 @@ def test_settings_in_the_cluster_are_settings_of_the_services() -> None:
             section, _, key = variable.removeprefix("TOCSIN_").lower().partition("__")
             model = settings.model_fields[section].annotation
             assert key in model.model_fields, (name, variable)  # type: ignore[union-attr]
+
+
+def test_the_console_looks_into_every_topic_and_writes_only_where_dead_letters_go_back_to() -> None:
+    rights = of_kind("KafkaUser")["console"]["spec"]["authorization"]["acls"]
+    operations = {right["resource"]["name"]: set(right["operations"]) for right in rights}
+    read = {name for name, allowed in operations.items() if "Read" in allowed}
+    written = {name for name, allowed in operations.items() if "Write" in allowed}
+    own = {letters.name for letters in dead_letter_topics() if letters.owner == "console"}
+    assert read >= {topic.name for topic in (*load_topics(), *dead_letter_topics())}
+    assert written == {topic.name for topic in load_topics() if topic.consumers} | own
+    # How far letters are worked off is kept as the offset of a group of no service's name.
+    assert "Read" in operations["tocsin."]
