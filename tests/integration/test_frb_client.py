@@ -272,6 +272,17 @@ class TestAccounts:
         assert intake.operator("user", "enable", name).code == 0
         assert intake.frb(*upload, **credentials).code == 0
 
+    def test_a_user_without_a_password_has_tokens(self, intake: Intake, tmp_path: Path) -> None:
+        name = f"user-{uuid.uuid4().hex[:8]}"
+        upload = ("upload", "-r", a_radio_yaml(tmp_path), "-o", OBSERVATION)
+
+        assert intake.operator("user", "add", name, "--role", "submit", "--no-password").code == 0
+
+        assert intake.frb(*upload, FRB_USER=name, FRB_PASS="").code != 0
+        assert intake.frb(*upload, FRB_USER=name, FRB_PASS=PASSWORD).code == 3
+        token = intake.operator("token", "create", name).out.strip()
+        assert intake.frb(*upload, FRB_TOKEN=token).code == 0
+
     def test_a_token_is_shown_once_and_can_be_revoked(self, intake: Intake, tmp_path: Path) -> None:
         name = f"user-{uuid.uuid4().hex[:8]}"
         intake.operator("user", "add", name, "--role", "submit", "--password-stdin", stdin=PASSWORD)
@@ -294,6 +305,7 @@ class TestAccounts:
             (("user", "add", "x", "--role", "admin", "--password-stdin"), ("--role is admin", "submit")),
             (("user", "add", "two words", "--role", "read", "--password-stdin"), ("NAME is two words",)),
             (("user", "add", "x", "--role", "read"), ("--password-stdin is missing",)),
+            (("user", "add", "x", "--role", "read", "--no-password", "--password-stdin"), ("--no-password is given",)),
             (("user", "disable", "nobody"), ("NAME is nobody",)),
             (("token", "create", "nobody"), ("NAME is nobody",)),
             (("token", "revoke", "999999"), ("ID is 999999",)),
