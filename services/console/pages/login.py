@@ -10,7 +10,7 @@ import structlog
 from fastapi import APIRouter, Form, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
-from services.console.access import OIDC_COOKIE, csrf_code, new_secret, require_same_origin, same_code
+from services.console.access import LOGIN_COOKIE, OIDC_COOKIE, csrf_code, new_secret, require_same_origin, same_code
 from services.console.oidc import CALLBACK, LoginFailedError, Provider, nonce_of
 from services.console.site import Site
 from shared.errors import TransientError
@@ -24,6 +24,8 @@ MAX_NEXT_CHARACTERS = 1000
 OWN_PATHS = ("/login", "/logout")
 REFUSED = {400, 401}
 # By the intake: told beside the form.
+TOO_OLD = "the form was too old; try again"
+NO_COOKIE = "your browser sent no cookie back: the form was too old, or this line is not HTTPS; try again there"
 SILENT = "the provider does not answer; try again, or log in with a password"
 
 log = structlog.get_logger(__name__)
@@ -84,7 +86,8 @@ def routes(site: Site) -> APIRouter:
         require_same_origin(request)
         target = local_path(next_path)
         if not same_code(csrf, csrf_code(site.sessions.login_secret(request))):
-            return await form(request, target, error="the form was too old; try again", status_code=403)
+            kept = site.sessions.secret(request, LOGIN_COOKIE) is not None
+            return await form(request, target, error=TOO_OLD if kept else NO_COOKIE, status_code=403)
         address = _address(request)
         if (wait_s := tries.check(address)) > 0:
             return await too_many(request, target, wait_s)

@@ -330,6 +330,7 @@ def test_the_code_of_a_form_for_logging_in_is_this_browsers(doors: Doors) -> Non
     for sent in (code, "", "0" * 64):
         answer = here.post("/login", data={"name": user, "password": PASSWORD, "csrf": sent})
         assert (answer.status_code, SESSION in here.cookies) == (403, False)
+    assert "not HTTPS" in browser(doors, "open").post("/login", data={"name": user}).text
     for name, value in (("Origin", "https://evil.example"), ("Sec-Fetch-Site", "cross-site")):
         form = {"name": user, "password": PASSWORD, "csrf": csrf_of(here.get("/login").text)}
         assert here.post("/login", data=form, headers={name: value}).status_code == 403
