@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -353,7 +354,7 @@ class Pair:
 
 
 def _short(value: float | None, unit: str = "") -> str | None:
-    return None if value is None else f"{value:.3g} {unit}".strip()
+    return None if value is None or not math.isfinite(value) else f"{value:.3g} {unit}".strip()
 
 
 def _plus(value: float) -> str:

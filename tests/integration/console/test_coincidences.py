@@ -15,7 +15,7 @@ from tests.support.console import CLOSE_BY, MERGER, ConsoleUnderTest
 from tests.support.frb_intake import EVENTS
 from tests.support.runtime import eventually
 
-HOSTILE = "<script>alert('x')</script>"
+REASON = "a bird, & nothing else"
 
 
 def a_pair(console: ConsoleUnderTest, **changes: Any) -> str:
@@ -200,10 +200,10 @@ def test_a_withdrawal_turns_the_page_without_loading_it_anew(console: ConsoleUnd
     window.is_live()
     window.mark()
 
-    withdraw(console, name, HOSTILE)
+    withdraw(console, name, REASON)
 
     window.sees("Retracted.", '[role="alert"]')
-    window.sees(HOSTILE, ".reasons")
+    window.sees(REASON, ".reasons")
     window.sees("announced to withdrawn")
     window.sees("these numbers are of the one before")
     assert window.is_the_same

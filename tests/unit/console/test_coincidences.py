@@ -1,13 +1,33 @@
 """Questions to the table of pairs, and what of a pair changed."""
 
-from datetime import UTC, datetime
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
-from services.console.coincidences import Filters, Order, Sort, _cursor, _read_cursor, conditions, score_changes, select
-from services.console.pages.coincidences import FilterQuery
+from services.coincidence.settings import CoincidenceSection
+from services.console.access import NOBODY
+from services.console.coincidences import (
+    Alert,
+    Decision,
+    Filters,
+    Order,
+    Pair,
+    Sort,
+    _cursor,
+    _read_cursor,
+    conditions,
+    plain,
+    score_changes,
+    select,
+)
+from services.console.pages.coincidences import FilterQuery, _numbers, _timeline
+from services.console.settings import ConsoleSection
+from services.console.site import Pages
+from services.console.superevent_history import Answer
 from shared.errors import InvalidInputError
-from shared.events.mma import CoincidenceScores, CoincidenceWindow
+from shared.events.mma import CoincidenceScores, CoincidenceWindow, CoincidentBurst
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 LINE = {"decided_at": NOW, "event_time": NOW, "odds": 1.5e-300, "far_space_time_hz": 0.1 + 0.2,
@@ -71,3 +91,89 @@ def test_what_changed_between_scores_is_told() -> None:
     assert score_changes(scores(), scores(window=CoincidenceWindow.WIDE)) == ["narrow window to wide"]
     assert score_changes(scores(), None) == ["scores no longer counted"]
     assert score_changes(None, None) == []
+
+
+HOSTILE = "<script>alert('x')</script>"
+FACTS = {
+    "frb_id": 7, "revision": 2, "internal_name": HOSTILE, "origin": HOSTILE, "tns_name": None, "time": NOW,
+    "time_err_s": 0.5, "timing_note": HOSTILE, "dm_pc_cm3": float("nan"), "snr": float("inf"),
+}  # fmt: skip
+
+
+def a_pair(**changes: Any) -> Pair:
+    line = {
+        "coincidence_id": "S1a-7", "superevent_id": "S1a", "frb_id": 7, "is_test": False, "state": "NOT_ANNOUNCED",
+        "reason": f"{HOSTILE}; {10_000 * 'x'}", "event_time": NOW, "burst_time": NOW, "decided_at": NOW, "revision": 0,
+        "is_open": False, "is_retracted": False, "method_version": HOSTILE,
+    }  # fmt: skip
+    decision = Decision(NOW, "OUTSIDE", HOSTILE, None, Alert(1, HOSTILE), None, 2, "1", None, None, [HOSTILE])
+    known: dict[str, Any] = {
+        "line": line | changes.pop("line", {}), "wave": {"alert": {"pipeline": HOSTILE, "group": HOSTILE}},
+        "burst": CoincidentBurst.model_validate(FACTS), "burst_state": {"status": HOSTILE, "repeater": True},
+        "scores": scores(odds=float("nan"), overlap_sky=float("inf")), "is_counted_now": True, "record": None,
+        "decisions": [decision],
+        "rules": json.loads(CoincidenceSection().model_dump_json()),
+    }  # fmt: skip
+    return Pair(**known | changes)
+
+
+def rendered(pair: Pair) -> str:
+    return Pages(ConsoleSection()).text(
+        "coincidence.html", visitor=NOBODY, path="/mma/S1a-7", place="", pair=pair, line=pair.line,
+        timeline=_timeline(pair), sky=Answer(None, is_coming=False), distance=Answer(None, is_coming=False),
+        is_coming=False, numbers=_numbers(pair), notices=[], max_decisions=200, plain=plain,
+    )  # fmt: skip
+
+
+def test_what_others_wrote_is_text_and_what_is_no_number_is_not_known() -> None:
+    page = rendered(a_pair())
+
+    assert "<script>" not in page
+    assert "&lt;script&gt;" in page
+    for unknown in (">nan<", ">inf<", "None", "nan s"):
+        assert unknown not in page, unknown
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"burst": None, "burst_state": {}, "scores": None, "line": {"burst_time": None}},
+        {"wave": {}, "line": {"event_time": None}},
+        {"rules": None},
+        {"rules": None, "scores": None, "is_counted_now": False, "decisions": []},
+        {"line": {"state": "WITHDRAWN", "revision": 2, "is_test": True}},
+    ],
+)
+def test_a_page_is_whole_whatever_is_not_known(changes: dict[str, Any]) -> None:
+    page = rendered(a_pair(**changes))
+
+    assert "Every decision" in page
+    assert "None" not in page
+
+
+def test_windows_are_those_of_the_class_of_the_wave() -> None:
+    merger = a_pair(wave={"alert": {"group": "CBC"}})
+    other = a_pair(wave={"alert": {"group": "Burst"}})
+
+    assert [(each.name, each.low_s, each.high_s) for each in merger.windows()] == [
+        ("narrow", -2.0, 10.0),
+        ("wide", -7200.0, 86400.0),
+    ]
+    assert other.windows()[0].high_s == 600.0
+
+
+def test_a_window_holds_what_is_within_three_errors_of_it() -> None:
+    for seconds, holds in ((11.4, True), (11.6, False)):
+        burst = CoincidentBurst.model_validate(FACTS | {"time": NOW + timedelta(seconds=seconds)})
+        narrow, _ = a_pair(wave={"alert": {"group": "CBC"}}, burst=burst).windows()
+        assert narrow.holds is holds
+
+
+def test_what_speaks_against_a_pair_does_not_hold() -> None:
+    held = {each.name: each.holds for each in a_pair(scores=scores(overlap_sky=0.5)).tests()}
+
+    assert held["Overlap of the positions"] is False
+    assert held["Burst of no known repeater"] is False
+    assert held["Positions known"] is False
+    assert held["Measured background"] is None
+    assert held["Wave and burst stand"] is True
