@@ -3,29 +3,35 @@
 import asyncio
 import contextlib
 import re
+import socket
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import httpx
 import pytest
+import uvicorn
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
+from fastapi import FastAPI, Request
 
 from cli.stack.kafka import KafkaBroker
 from services.console.happenings import TOPICS, Line
 from services.console.live import KEPT, FeedState, Live
-from shared.http.problems import ProblemError
+from services.console.pages import files
+from services.console.site import Site
+from shared.http.problems import ProblemError, install_problem_handlers
 from shared.kafka.message import wire_headers
 from shared.outbox.event import outgoing
 from tests.support.coincidence import a_burst_record
 from tests.support.console import ConsoleUnderTest
 from tests.support.runtime import eventually, send, soon
-from tests.support.system import ServiceUnderTest
 
 NOWHERE = {"bootstrap.servers": "127.0.0.1:1"}
-STOP_S = 8.0
 UNTIL_S = 60.0
 
 
@@ -240,37 +246,59 @@ def test_what_happened_while_a_page_was_made_is_told_to_it(console: ConsoleUnder
         until(answer.iter_lines(), f"event: changed-frb-{burst_id}")
 
 
-@pytest.fixture
-def small(console: ConsoleUnderTest) -> Iterator[ServiceUnderTest]:
-    """Another process of the console, with room for one."""
-    service = console.system.start("console", TOCSIN_CONSOLE__MAX_STREAMS="1")
-    try:
-        service.wait_ready()
-        yield service
-    finally:
-        service.stop()
+@contextlib.contextmanager
+def served(live: Live) -> Iterator[str]:
+    """The address of a server that has the feed and nothing else."""
+
+    async def anybody(_: Request) -> None:
+        """Let everybody read."""
+
+    app = FastAPI()
+    app.include_router(files.routes(cast(Site, SimpleNamespace(live=live, sessions=SimpleNamespace(reader=anybody)))))
+    install_problem_handlers(app)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=1))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}/live"
+        finally:
+            server.should_exit = True
+            thread.join(30)
 
 
-def test_a_full_house_is_told_until_somebody_leaves(small: ServiceUnderTest) -> None:
-    address = f"http://127.0.0.1:{small.port}/live"
-    with httpx.stream("GET", address, timeout=30) as answer:
+def test_a_full_house_is_told_until_somebody_leaves() -> None:
+    with served(a_feed(max_streams=1)) as address:
+        with httpx.stream("GET", address, timeout=30) as answer:
+            assert answer.status_code == 200
+            lines = answer.iter_lines()
+            next(lines)
+            refused = httpx.get(address, timeout=30)
+            assert (refused.status_code, refused.headers["retry-after"]) == (503, "30")
+
+        def is_let_in() -> bool:
+            with httpx.stream("GET", address, timeout=30) as again:
+                return again.status_code == 200
+
+        eventually(is_let_in, "the place free again", deadline_s=30)
+
+
+@pytest.mark.parametrize("place", ["?after=", "?after=zz", "", "?after=" + "0" * 64])
+def test_any_place_is_answered(place: str) -> None:
+    with served(a_feed()) as address, httpx.stream("GET", address + place, timeout=30) as answer:
         assert answer.status_code == 200
-        next(answer.iter_lines())
-        refused = httpx.get(address, timeout=30)
-        assert (refused.status_code, refused.headers["retry-after"]) == (503, "30")
-
-    def is_let_in() -> bool:
-        with httpx.stream("GET", address, timeout=30) as again:
-            return again.status_code == 200
-
-    eventually(is_let_in, "the place free again", deadline_s=20)
+        until(answer.iter_lines(), "data: feed waits")
 
 
-def test_open_streams_hold_up_no_shutdown(small: ServiceUnderTest) -> None:
-    with httpx.stream("GET", f"http://127.0.0.1:{small.port}/live", timeout=30) as answer:
-        next(answer.iter_lines())
-        began = time.monotonic()
-        small.stop()
-        assert time.monotonic() - began < STOP_S
+def test_a_stream_ends_whole_when_its_process_stops(console: ConsoleUnderTest) -> None:
+    small = console.system.start("console")
+    small.wait_ready()
+    with httpx.stream("GET", f"http://127.0.0.1:{small.port}/live", timeout=60) as answer:
+        lines = answer.iter_lines()
+        next(lines)
+        small.process.terminate()
+        # One that the server has to cut off after its grace would end in the middle, and raise.
+        assert all(line == "" or line.partition(":")[0] in ("event", "data", "id", "retry", "") for line in lines)
+    small.stop()
     assert small.process.returncode == 0
     assert "Traceback" not in small.log.read_text()
