@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median, quantiles
 from threading import Event, Thread
@@ -387,11 +389,13 @@ async def _browsers(system: System, address: str) -> list[Row]:
     settings = DatabaseSettings(url=system.environment["TOCSIN_DATABASE__URL"])
     async with connect(settings, "frb_intake") as connection:
         await add_user(connection, name=USER, roles=[Role.SUBMIT], password=PASSWORD)
-    of_reader, of_browsers = Arrivals(), Arrivals()
-    stopping = Event()
+    of_reader, stopping = Arrivals(), Event()
     reader = Thread(target=_read, args=(system, of_reader, stopping), daemon=True)
     reader.start()
-    tasks: list[asyncio.Task[None]] = []
+    # In a process of their own: what they do with what comes is not the time of an upload.
+    context = get_context("spawn")
+    here, there = context.Pipe()
+    browsers = context.Process(target=_be_browsers, args=(address, BROWSERS, there), daemon=True)
     try:
         async with httpx.AsyncClient(
             base_url=system.services[0].address, auth=(USER, PASSWORD), timeout=60
@@ -399,27 +403,41 @@ async def _browsers(system: System, address: str) -> list[Row]:
             for _ in range(WARM_UP):
                 await _upload(telescope)
             alone = [await _upload(telescope) for _ in range(SECONDS)]
-            tasks += [asyncio.create_task(_follow(address, of_browsers)) for _ in range(BROWSERS)]
-            await _until(lambda: _is_connected(tasks), "every browser connected")
+            browsers.start()
+            await _until(here.poll, "every browser connected")
+            here.recv()
             watched = [await _upload(telescope) for _ in range(SECONDS)]
         wanted = [frb_id for frb_id, _, _ in watched]
-        await _until(lambda: of_browsers.have(wanted, BROWSERS), "every browser heard of all")
+        here.send(wanted)
+        await _until(here.poll, "every browser heard of all")
+        of_browsers = Arrivals(here.recv())
         await _until(lambda: of_reader.have(wanted, 1), "the bare consumer heard of all")
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
         stopping.set()
         reader.join(DEADLINE_S)
+        if browsers.pid is not None:
+            browsers.terminate()
     return _browser_rows(alone, watched, of_reader, of_browsers)
 
 
-Upload = tuple[int, float, float]
-"""The burst's number, when the upload began, and how long it took (s)."""
+def _be_browsers(address: str, number: int, pipe: Connection) -> None:
+    """Be so many browsers: say when all follow, and when each heard of the bursts that are then asked for."""
+
+    async def be() -> None:
+        arrivals = Arrivals()
+        tasks = [asyncio.create_task(_follow(address, arrivals)) for _ in range(number)]
+        await _until(lambda: _is_connected(tasks), "every browser connected")
+        pipe.send(None)
+        wanted = await asyncio.to_thread(pipe.recv)
+        await _until(lambda: arrivals.have(wanted, number), "every browser heard of all")
+        pipe.send(arrivals.heard)
+        await asyncio.gather(*tasks)
+
+    asyncio.run(be())
 
 
 def _browser_rows(
-    alone: Sequence[Upload], watched: Sequence[Upload], of_reader: Arrivals, of_browsers: Arrivals
+    alone: "Sequence[Upload]", watched: "Sequence[Upload]", of_reader: Arrivals, of_browsers: Arrivals
 ) -> list[Row]:
     reader_s = [of_reader.heard[frb_id][0] - began for frb_id, began, _ in watched]
     last_s = [max(of_browsers.heard[frb_id]) - began for frb_id, began, _ in watched]
@@ -442,6 +460,10 @@ def _browser_rows(
             aim="the same (about 1)",
         ),
     ]
+
+
+Upload = tuple[int, float, float]
+"""The burst's number, when the upload began, and how long it took (s)."""
 
 
 async def _upload(telescope: httpx.AsyncClient) -> Upload:
