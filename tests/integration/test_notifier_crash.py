@@ -1,8 +1,8 @@
 """notifier dies at any instant, its database and its broker go away: everything is told once, or is said to be unknown.
 
-Every case tells bursts of its own, each new and corrected, on channels of two kinds. Webhooks and Slack's Web API let
-the notifier find out what arrived: each delivery is there once. Slack's webhook and SMTP do not: a delivery that was
-under way ends UNKNOWN and is not sent again.
+Every case tells bursts of its own, each new and corrected, on channels of two kinds. Of most of them the
+notifier finds out what arrived, or the other side takes a thing once: each delivery is there once. Slack's webhook and
+SMTP do not: a delivery that was under way ends UNKNOWN and is not sent again. The TNS is told of a burst once.
 """
 
 from __future__ import annotations
@@ -15,17 +15,19 @@ from typing import Any
 
 import pytest
 
+from shared.kafka.message import Message
 from shared.testing import slack, smtp, webhook
 from shared.testing.slack import SANDBOX
-from tests.support.coincidence import a_burst_record
+from tests.support.coincidence import MERGER, a_burst_record
 from tests.support.notifier_stand_ins import HOOK, StandIns, publish, standing, write_settings
-from tests.support.runtime import eventually
+from tests.support.runtime import eventually, records
 from tests.support.system import SystemUnderTest, no_services_left, running_system
 
 __all__ = ["no_services_left"]  # a fixture
 
-CHANNELS = ("slack", "slack-hook", "email", "webhook")
-CERTAIN, BLIND = ("slack", "webhook"), ("slack-hook", "email")
+CERTAIN, BLIND = ("slack", "webhook", "tns", "voevent", "gcn"), ("slack-hook", "email")
+CHANNELS = (*CERTAIN, *BLIND)
+GCN_TOPIC = "gcn.notices.tocsin.frb"
 BURSTS = 6
 LATER_S = 20.0
 
@@ -42,7 +44,9 @@ def told() -> Iterator[StandIns]:
 def system(tmp_path_factory: pytest.TempPathFactory, told: StandIns) -> Iterator[SystemUnderTest]:
     folder = tmp_path_factory.mktemp("notifier-crashes")
     with running_system(folder) as running:
-        settings = write_settings(folder / "tocsin.yaml", told.channels(*CHANNELS), max_age_h=1e6)
+        channels = told.channels(*CHANNELS)
+        next(each for each in channels if each["name"] == "tns")["when"] = "immediately"
+        settings = write_settings(folder / "tocsin.yaml", channels, max_age_h=1e6)
         running.environment["TOCSIN_CONFIG"] = settings
         yield running
 
@@ -60,8 +64,12 @@ class Flow:
         self.subjects = [f"frb/{number}" for number in self.numbers]
 
     def send(self, *revisions: int) -> None:
-        records = [a_burst_record(frb_id=each, revision=revision) for revision in revisions for each in self.numbers]
-        publish(self.system.broker.address, "frb.events", *records)
+        told = [
+            a_burst_record(frb_id=each, revision=revision, time_of_arrival=MERGER)
+            for revision in revisions
+            for each in self.numbers
+        ]
+        publish(self.system.broker.address, "frb.events", *told)
 
     def rows(self) -> list[Any]:
         return self.system.rows(
@@ -77,7 +85,7 @@ class Flow:
         rows = self.rows()
         decided = Counter(row["channel"] for row in rows)
         done = all(row["state"] in ("CONFIRMED", "SUPPRESSED", "UNKNOWN") for row in rows)
-        return done and decided == dict.fromkeys(CHANNELS, BURSTS * revisions)
+        return done and decided == dict.fromkeys(CHANNELS, BURSTS * revisions) | {"tns": BURSTS}
 
     def check(self, *, revisions: int = 2) -> None:
         """Wait until everything is through; compare what was told with what is recorded."""
@@ -88,6 +96,9 @@ class Flow:
         assert {row["id"]: newest[row["id"]] for row in rows} == {row["id"]: row["state"] for row in rows}
         self._check_webhook()
         self._check_slack()
+        self._check_tns()
+        self._check_voevent()
+        self._check_gcn()
         self._check_blind("slack-hook", [str(each["text"]) for each in self.told.slack.posted(HOOK)])
         self._check_blind("email", [each.mail["Message-ID"] for each in self.told.smtp.delivered])
         assert not self.told.slack.problems
@@ -113,6 +124,26 @@ class Flow:
         assert {delivery: of_deliveries[delivery] for delivery in expected} == dict.fromkeys(expected, 1)
         posted = Counter(number for each in self.told.slack.posted(SANDBOX) for number in self._named(each["text"]))
         assert posted == dict.fromkeys(self.numbers, 1), "one message for each burst, whatever happens"
+
+    def _check_tns(self) -> None:
+        reported = Counter(report["internal_name"] for report in self.told.tns.submissions)
+        expected = [row["request"]["internal_name"] for row in self._of("tns", "CONFIRMED")]
+        assert {name: reported[name] for name in expected} == dict.fromkeys(expected, 1)
+        assert len(expected) == BURSTS
+
+    def _check_voevent(self) -> None:
+        # Sent again with the same ivorn, which brokers drop.
+        taken = Counter(self.told.broker.ivorns)
+        expected = [row["request"]["ivorn"] for row in self._of("voevent", "CONFIRMED")]
+        assert {ivorn: taken[ivorn] for ivorn in expected} == dict.fromkeys(expected, 1)
+
+    def _check_gcn(self) -> None:
+        found = Counter(dict(message.headers)["_id"].hex() for message in self._gcn_messages())
+        expected = [row["request"]["id"] for row in self._of("gcn", "CONFIRMED")]
+        assert {each: found[each] for each in expected} == dict.fromkeys(expected, 1)
+
+    def _gcn_messages(self) -> list[Message]:
+        return records(self.system.broker.address, GCN_TOPIC)
 
     def _named(self, text: str) -> list[int]:
         return [number for number in self.numbers if f"(ID:{number})" in text]
@@ -183,14 +214,14 @@ def test_a_notifier_that_dies_while_it_waits_for_answers_finds_out_or_says_that_
     eventually(
         lambda: all(now > then for now, then in zip(arrived(), before, strict=True)), "all channels wait for an answer"
     )
-    assert flow.states()["SENDING"] == len(CHANNELS)
+    assert flow.states("slack", "webhook", *BLIND)["SENDING"] == 4
     dying.process.kill()
     dying.process.wait()
 
     restarted = system.start("notifier")
     flow.check(revisions=1)
 
-    assert flow.states(*CERTAIN) == {"CONFIRMED": 2 * BURSTS}
+    assert flow.states(*CERTAIN) == {"CONFIRMED": len(CERTAIN) * BURSTS}
     assert flow.states(*BLIND) == {"CONFIRMED": 2 * (BURSTS - 1), "UNKNOWN": 2}
     restarted.stop()
 
