@@ -22,6 +22,7 @@ from tests.support.data import SAMPLES
 from tests.support.runtime import eventually, send
 
 LISTENED = "igwn.gwalert"
+NOBODYS_ID = "5f5551fd-d48e-4703-b002-d5124f9c389d"
 _numbers = itertools.count(1)
 
 
@@ -276,8 +277,8 @@ def test_files_are_what_was_sent_and_computed(console: ConsoleUnderTest, reader:
     "path",
     [
         "/gw/S999999zz", "/gw/%00", "/gw/" + "S" * 10_000, "/gw/S1%27--", f"/gw/{MERGER.lower()}",
-        f"/gw/{MERGER}/alerts/{uuid4()}/raw", f"/gw/{MERGER}/maps/{uuid4()}/moc90",
-        f"/gw/{MERGER}/pictures/{uuid4()}.png", f"/gw/S999999zz/alerts/{uuid4()}/raw",
+        f"/gw/{MERGER}/alerts/{NOBODYS_ID}/raw", f"/gw/{MERGER}/maps/{NOBODYS_ID}/moc90",
+        f"/gw/{MERGER}/pictures/{NOBODYS_ID}.png", f"/gw/S999999zz/alerts/{NOBODYS_ID}/raw",
     ],
 )  # fmt: skip
 def test_what_is_not_there_is_a_page_that_says_so(reader: httpx.Client, path: str) -> None:
