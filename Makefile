@@ -37,7 +37,7 @@ status: setup ## Say how everything is
 
 test: setup $(ASYNCAPI) $(AXE) ## Run all tests, on a real Kafka, PostgreSQL and InfluxDB
 	@$(BIN)/python -m cli.stack
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(PYTEST)
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(PYTEST)
 
 check: setup ## Lint, formatting, types, import rules
 	@$(BIN)/ruff check .

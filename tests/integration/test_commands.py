@@ -179,7 +179,7 @@ def test_a_catalogue_of_bursts_is_replayed_as_far_as_is_asked(system: System) ->
 def test_topics_say_who_writes_and_reads_them_and_what_they_hold(system: System) -> None:
     rows = {row["topic"]: row for row in system.tocsin("topics", "--json").json()}
     assert rows["gw.alerts"]["written_by"] == "gw_listener"
-    assert rows["gw.alerts"]["read_by"] == "coincidence, skymap_parser, notifier"
+    assert rows["gw.alerts"]["read_by"] == "coincidence, skymap_parser, notifier, console"
     assert rows["gw.alerts"]["records"] >= len(ALERTS)
     assert rows[ALERT_LETTERS]["record"] is None
     text = system.tocsin("topics").out

@@ -19,7 +19,7 @@ CHECKS = (
     "response_schema_conformance",
 )
 ENDLESS = "/api/v1/stream"
-SEED, EXAMPLES, TIMEOUT_S = 20171117, 60, 60
+SEED, EXAMPLES, TIMEOUT_S = 20171117, 60, 240
 
 
 @pytest.fixture(scope="module")

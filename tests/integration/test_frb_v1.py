@@ -258,7 +258,7 @@ class TestOrders:
     ) -> None:
         if limit == 1:
             query = {"since": "2021-01-01", "until": "2021-01-02"}
-            lines = [line for line in all_lines if "2021-01-01" <= line["time_of_arrival"] < "2021-01-02"]
+            lines = [line for line in all_lines if "2021-01-01" <= (line["time_of_arrival"] or "") < "2021-01-02"]
         else:
             query, lines = {}, all_lines
         found = listed(reader, limit=limit, sort=key, order=order, **query)

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
+import psutil
 import pytest
 
 from cli.stack.kafka import KafkaBroker as LocalKafka
@@ -22,7 +23,7 @@ from shared.kafka.errors import BrokerRefusedError
 from shared.kafka.message import OutgoingMessage
 from shared.settings import MAX_MESSAGE_BYTES
 from tests.support.jobs import a_job, an_example
-from tests.support.runtime import a_topic, records, send
+from tests.support.runtime import a_topic, eventually, records, send
 
 PRODUCTION = ChannelMode.PRODUCTION
 BURST = "frb_event/chime-notice"
@@ -159,6 +160,9 @@ async def test_a_broker_that_freezes_in_the_middle_gets_a_notice_once(frozen: tu
     await on.channel.send(on.prepare(now_decided()), mode=PRODUCTION)
     told = on.prepare(now_decided(revision=2))
     kafka.process.send_signal(signal.SIGSTOP)
+    pid = kafka.process.pid
+    assert pid is not None
+    eventually(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED, "the broker stands still")
     with pytest.raises(UncertainError):
         await on.channel.send(told, mode=PRODUCTION)
     kafka.process.send_signal(signal.SIGCONT)

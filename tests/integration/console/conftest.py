@@ -11,13 +11,13 @@ from tests.support.console import ConsoleUnderTest, running_console
 from tests.support.console_pages import find_places
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleUnderTest]:
     with running_console(tmp_path_factory.mktemp("console")) as running:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[BrowserUnderTest]:
     path = find_chromium()
     if path is None:

@@ -112,7 +112,8 @@ def test_a_number_has_its_error_and_unit(value: float, error: float | None, text
 def test_no_number_is_told_as_anything_but_digits(value: float, error: float | None, digits: int) -> None:
     text = plain(number_html(value, "", error, digits))
     assert re.fullmatch(r"–|[−+\d.e ±]+", text), text
-    if math.isfinite(value) and value and text != "–":
+    # Rounding up the very greatest leaves the floats.
+    if value and abs(value) < 1e308 and text != "–":
         told = float(text.partition(" ±")[0].replace("−", "-"))
         assert told == pytest.approx(value, rel=0.5 * 10 ** (1 - max(digits - 1, 2)))
 
