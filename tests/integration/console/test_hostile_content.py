@@ -30,11 +30,13 @@ SCRIPTS = (
 )
 ALL_SCRIPTS = " ".join(SCRIPTS)
 LONG = "W" * 10_000
+WIDE = "W" * 1000
+# A word as long as services accept, which is therefore shown.
 TURNED = "\u202e\u2066gpj.exe\u2069\u200b\ufeff"
 CONTROL = "bell\x07 escape\x1b[31m null\x00 tab\t line\n"
 PLOT = example_images()["search_open"]
 Harmless = Callable[..., Window]
-HOSTILE = {"scripts": ALL_SCRIPTS, "long": LONG, "turned": TURNED, "control": CONTROL}
+HOSTILE = {"scripts": ALL_SCRIPTS, "long": LONG, "wide": WIDE, "turned": TURNED, "control": CONTROL}
 
 
 @pytest.fixture
