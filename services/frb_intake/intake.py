@@ -236,10 +236,23 @@ class Intake:
             announce(changed, work)
         return Outcome(changed, is_new=True, measurement_id=measurement_id)
 
-    async def rate(self, burst_id: int, sent: RatingIn, asker: Asker, *, request_id: UUID | None = None) -> FrbEvent:
+    async def rate(
+        self,
+        burst_id: int,
+        sent: RatingIn,
+        asker: Asker,
+        *,
+        rater_id: str | None = None,
+        request_id: UUID | None = None,
+    ) -> FrbEvent:
         """Store somebody's opinion of a burst; it replaces the one of before in the count, not in the history.
 
         Where a rule says so, the votes then decide about a candidate: a change of its own.
+
+        Parameters
+        ----------
+        rater_id
+            Whose vote it is, where people may change their names.
 
         Raises
         ------
@@ -250,7 +263,9 @@ class Intake:
             if request_id is not None and not await work.claim(VOTES, [request_id]):
                 raise RepeatedError("request", str(request_id), "a vote that was not counted before")
             now = self._clock()
-            previous = await store.vote(burst_id, rater=asker.name, rating=sent.rating, note=sent.note, rated_at=now)
+            previous = await store.vote(
+                burst_id, rater=asker.name, rater_id=rater_id, rating=sent.rating, note=sent.note, rated_at=now
+            )
             changed = domain.with_vote(burst, sent.rating, previous=previous, by=asker.name, now=now)
             store.save(
                 changed, detail={"rating": sent.rating, "note": sent.note, "previous": previous}, address=asker.address

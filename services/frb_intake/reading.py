@@ -274,7 +274,11 @@ class BurstReader:
                 "SELECT name, file_name, blob, state FROM images WHERE burst_id = $1 ORDER BY name", burst_id
             )
             ratings = await connection.fetch(
-                "SELECT rater, rating, note, rated_at FROM ratings WHERE burst_id = $1 ORDER BY id", burst_id
+                # Who has another name now is one person all the same.
+                "SELECT CASE WHEN rater_id IS NULL THEN rater"
+                " ELSE first_value(rater) OVER (PARTITION BY rater_id ORDER BY id DESC) END AS rater,"
+                " rating, note, rated_at FROM ratings WHERE burst_id = $1 ORDER BY id",
+                burst_id,
             )
             history = await connection.fetch(
                 "SELECT revision, change, changed_at, changed_by, detail FROM changes WHERE burst_id = $1"

@@ -294,15 +294,30 @@ class BurstStore:
         assert row is not None
         return row["id"], False
 
-    async def vote(self, burst_id: int, *, rater: str, rating: str, note: str | None, rated_at: datetime) -> str | None:
-        """Store a vote; return the rater's previous one."""
+    async def vote(
+        self, burst_id: int, *, rater: str, rater_id: str | None, rating: str, note: str | None, rated_at: datetime
+    ) -> str | None:
+        """Store a vote; return the rater's previous one, found by the id where there is one, else by the name."""
+        if rater_id is not None:
+            # Votes from before ids were kept belong to who comes first with their name.
+            self._work.write(
+                "UPDATE ratings SET rater_id = $3 WHERE burst_id = $1 AND rater = $2 AND rater_id IS NULL",
+                burst_id,
+                rater,
+                rater_id,
+            )
         row = await self._work.fetch_row(
-            "SELECT rating FROM ratings WHERE burst_id = $1 AND rater = $2 ORDER BY id DESC LIMIT 1", burst_id, rater
-        )
-        self._work.write(
-            "INSERT INTO ratings (burst_id, rater, rating, note, rated_at) VALUES ($1, $2, $3, $4, $5)",
+            "SELECT rating FROM ratings WHERE burst_id = $1 AND rater_id IS NOT DISTINCT FROM $3"
+            " AND ($3::text IS NOT NULL OR rater = $2) ORDER BY id DESC LIMIT 1",
             burst_id,
             rater,
+            rater_id,
+        )
+        self._work.write(
+            "INSERT INTO ratings (burst_id, rater, rater_id, rating, note, rated_at) VALUES ($1, $2, $3, $4, $5, $6)",
+            burst_id,
+            rater,
+            rater_id,
             rating,
             note,
             rated_at,

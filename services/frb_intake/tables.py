@@ -201,6 +201,7 @@ ratings = sa.Table(
     sa.Column("rating", sa.Text, nullable=False, comment="confirm, reject or unsure."),
     sa.Column("note", sa.Text),
     sa.Column("rated_at", Timestamp, nullable=False),
+    sa.Column("rater_id", sa.Text, comment="What stays when a name changes; null: the name does."),
     sa.Index(None, "burst_id", "rater"),
     comment="Every vote ever cast; the last of each rater counts.",
 )

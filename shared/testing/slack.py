@@ -350,6 +350,7 @@ def press(
     value: str,
     *,
     user: str = "maria",
+    user_id: str | None = None,
     secret: str = SIGNING_SECRET,
     at: float | None = None,
     message: dict[str, Any] | None = None,
@@ -360,7 +361,7 @@ def press(
     ts = (message or {}).get("ts", "1700000000.000100")
     payload = {
         "type": "block_actions",
-        "user": {"id": f"U{user.upper()}", "username": user, "name": user, "team_id": "T0TRIAL"},
+        "user": {"id": user_id or f"U{user.upper()}", "username": user, "name": user, "team_id": "T0TRIAL"},
         "container": {"type": "message", "message_ts": ts, "channel_id": channel},
         "trigger_id": f"trigger.{next(_presses)}",
         "team": {"id": "T0TRIAL"},

@@ -82,6 +82,25 @@ def test_the_last_vote_of_each_person_counts_and_all_are_kept(slack: httpx.Clien
     assert len(burst(slack, burst_id)["ratings"]) == 4
 
 
+def test_who_takes_another_name_still_has_one_vote(
+    intake: IntakeUnderTest, slack: httpx.Client, everybody: httpx.Client, burst_id: int
+) -> None:
+    sent(slack, press("action_confirm", str(burst_id), user="ada"))
+    # As it was stored before ids were.
+    intake.system.rows("UPDATE frb_intake.ratings SET rater_id = NULL WHERE burst_id = $1", burst_id)
+    everybody.post(f"{EVENTS}/{burst_id}/ratings", json={"rating": "unsure"})
+    sent(slack, press("action_confirm", str(burst_id), user="ada"))
+    assert votes(slack, burst_id) == (1, 0, 1)
+
+    sent(slack, press("action_reject", str(burst_id), user="countess", user_id="UADA"))
+    assert votes(slack, burst_id) == (0, 1, 1)
+    # Her old name, and somebody else under it.
+    sent(slack, press("action_confirm", str(burst_id), user="ada", user_id="UANOTHER"))
+    assert votes(slack, burst_id) == (1, 1, 1)
+    raters = [each["rater"] for each in burst(slack, burst_id)["ratings"] if each["rater"].startswith("slack:")]
+    assert raters == ["slack:countess"] * 3 + ["slack:ada"]
+
+
 def test_what_slack_sends_again_counts_once(slack: httpx.Client, burst_id: int) -> None:
     pressed = press("action_confirm", str(burst_id))
     assert sent(slack, pressed).status_code == 200

@@ -56,7 +56,11 @@ def slack_router(intake: Intake, secret: SecretStr, *, now: Callable[[], float] 
                 async with asyncio.timeout(ANSWER_S):
                     # By the body: what Slack sends again is the same, byte for byte, whenever it is signed.
                     await intake.rate(
-                        burst_id, RatingIn(rating=rating), asker, request_id=event_id("slack", sha256(body).hexdigest())
+                        burst_id,
+                        RatingIn(rating=rating),
+                        asker,
+                        rater_id=_user_id(payload),
+                        request_id=event_id("slack", sha256(body).hexdigest()),
                     )
             except RepeatedError as error:
                 if "x-slack-retry-num" not in request.headers:
@@ -146,9 +150,21 @@ def _user(payload: Mapping[str, Any]) -> str:
     """Return the name that the old server took, else what else there is."""
     user = _member(payload, "user")
     name = next((str(_member(user, key)) for key in ("username", "name", "id") if _member(user, key)), "")
-    if not name or len(name) > MAX_NAME_CHARACTERS or HIDDEN.search(name):
-        raise InvalidInputError("payload.user.username", name or "missing", "the name of a person")
-    return name
+    return _checked(name, "payload.user.username", "the name of a person")
+
+
+def _user_id(payload: Mapping[str, Any]) -> str | None:
+    """Return what stays when somebody takes another name: ids are of a team; None when Slack tells none."""
+    user = _member(payload, "user")
+    team = _member(user, "team_id") or _member(_member(payload, "team"), "id") or ""
+    user_id = _member(user, "id")
+    return _checked(f"{team}/{user_id}", "payload.user.id", "the id of a person") if user_id else None
+
+
+def _checked(text: str, field: str, expected: str) -> str:
+    if not text or len(text) > MAX_NAME_CHARACTERS or HIDDEN.search(text):
+        raise InvalidInputError(field, text or "missing", expected)
+    return text
 
 
 def _member(value: Any, key: str, index: int | None = None) -> Any:
