@@ -16,6 +16,7 @@ import httpx
 
 from cli.stack.component import ComponentHealth
 from cli.stack.process import DetachedProcess, exclusive, give_up_taken_port, remembered_port
+from shared.settings import ServiceSettings, read_settings
 
 START_DEADLINE_S = 60
 STOP_DEADLINE_S = 30
@@ -43,6 +44,10 @@ SERVICES: Mapping[str, Service] = {
     )
 }
 
+ASKED_FOR_VISITORS = {"frb_intake", "notifier"}
+# By the console, in the name of who looks at a page: they take its word on where that is.
+HERE = "127.0.0.1"
+
 
 def addresses(directory: Path) -> dict[str, str]:
     """Variables by which services of this machine find each other, as far as nobody has set them."""
@@ -56,6 +61,14 @@ def addresses(directory: Path) -> dict[str, str]:
         "TOCSIN_CONSOLE__SERVICES": json.dumps(others),
     }
     return {name: value for name, value in variables.items() if name not in os.environ}
+
+
+def trusted_proxies(name: str) -> str:
+    """Whose word a service of this machine takes on where a request comes from: the site's proxies', the console's."""
+    given = read_settings(ServiceSettings).http.trusted_proxies
+    if name not in ASKED_FOR_VISITORS or given == "*":
+        return given
+    return ",".join(filter(None, (given, HERE)))
 
 
 class ServiceProcess:
@@ -82,7 +95,7 @@ class ServiceProcess:
     @property
     def address(self) -> str:
         """Base URL of `/healthz`, `/readyz`, `/metrics` and `/status`."""
-        return f"http://127.0.0.1:{self._port}"
+        return f"http://{HERE}:{self._port}"
 
     @property
     def _port(self) -> int:
@@ -102,7 +115,11 @@ class ServiceProcess:
             if self.process.pid is not None:
                 return
             give_up_taken_port(self._directory, self.name)
-            own = {"TOCSIN_HTTP__PORT": str(self._port), "PYTHONUNBUFFERED": "1"}
+            own = {
+                "TOCSIN_HTTP__PORT": str(self._port),
+                "TOCSIN_HTTP__TRUSTED_PROXIES": trusted_proxies(self.name),
+                "PYTHONUNBUFFERED": "1",
+            }
             self.process.spawn([sys.executable, "-m", f"services.{self.name}"], {**os.environ, **environment, **own})
 
     def wait_until_ready(self) -> None:

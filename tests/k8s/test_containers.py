@@ -3,12 +3,13 @@
 import re
 import subprocess
 import sys
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from cli.stack.services import SERVICES
+from cli.stack.services import ASKED_FOR_VISITORS, SERVICES
 from shared.settings import MAX_MESSAGE_BYTES
 
 ROOT = Path(__file__).parents[2]
@@ -62,6 +63,17 @@ def test_services_wait_for_topics_and_migrations_and_these_for_healthy_servers()
 def test_ports_are_open_to_this_machine_only() -> None:
     for container in compose()["services"].values():
         assert all(port.startswith("127.0.0.1:") for port in container.get("ports", []))
+
+
+def test_the_console_is_believed_on_who_asks_and_has_an_address_that_nobody_else_gets() -> None:
+    containers = compose()["services"]
+    (network,) = compose()["networks"]["default"]["ipam"]["config"]
+    console = containers["console"]["networks"]["default"]["ipv4_address"]
+    assert ip_address(console) in ip_network(network["subnet"])
+    assert ip_address(console) not in ip_network(network["ip_range"])
+    trusted = {name: each["environment"].get("TOCSIN_HTTP__TRUSTED_PROXIES") for name, each in containers.items()}
+    believing = dict.fromkeys(ASKED_FOR_VISITORS, f"${{TOCSIN_TRUSTED_PROXIES:-{console}}}")
+    assert {name: proxies for name, proxies in trusted.items() if proxies} == believing
 
 
 def test_the_composed_broker_carries_what_the_services_send() -> None:

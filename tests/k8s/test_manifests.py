@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from functools import cache
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -312,6 +313,12 @@ def test_settings_in_the_cluster_are_settings_of_the_services() -> None:
             section, _, key = variable.removeprefix("TOCSIN_").lower().partition("__")
             model = settings.model_fields[section].annotation
             assert key in model.model_fields, (name, variable)  # type: ignore[union-attr]
+
+
+def test_what_is_inside_of_the_cluster_is_believed_on_where_requests_come_from() -> None:
+    """The proxy and the console; nothing else inside reaches the doors, and nobody outside is believed."""
+    trusted = of_kind("ConfigMap")["tocsin-settings"]["data"]["TOCSIN_HTTP__TRUSTED_PROXIES"]
+    assert all(ip_network(network).is_private for network in trusted.split(","))
 
 
 def test_the_console_looks_into_every_topic_and_writes_only_where_dead_letters_go_back_to() -> None:

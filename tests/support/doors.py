@@ -59,8 +59,8 @@ class Doors:
     Attributes
     ----------
     ports
-        Where `intake`, `closed`, `open` and `lonely` listen. All of them believe what comes from this machine about
-        where it came from.
+        Where `intake`, `closed`, `open` and `lonely` listen. All of them believe what 127.0.0.1, but no other address of
+        this machine, says about where a request came from.
     """
 
     database_url: str
@@ -70,7 +70,7 @@ class Doors:
     opened: list[httpx.Client] = field(default_factory=list)
     users: int = 0
 
-    def client(self, name: str, **headers: str) -> httpx.Client:
+    def client(self, name: str, *, local_address: str | None = None, **headers: str) -> httpx.Client:
         """A client with cookies; a failure of ours ends the test."""
 
         def no_failure(answer: httpx.Response) -> None:
@@ -82,6 +82,7 @@ class Doors:
             follow_redirects=False,
             timeout=30,
             headers=headers,
+            transport=httpx.HTTPTransport(local_address=local_address),
             event_hooks={"response": [no_failure]},
         )
         self.opened.append(client)

@@ -413,6 +413,16 @@ def test_whoever_guesses_has_to_wait_and_nobody_else(doors: Doors) -> None:
         assert log_in(browser(doors, "open", **{"X-Forwarded-For": elsewhere}), user).status_code == 303
 
 
+def test_nobody_says_for_themselves_where_they_come_from(doors: Doors) -> None:
+    """Limits and the audit log have who asks: neither what was made up, nor the console, through which it goes."""
+    user = doors.user("read")
+    for address in ("127.0.0.2", "127.0.0.3"):
+        visitor = doors.client("open", local_address=address, **{"X-Forwarded-For": "203.0.113.80"})
+        assert log_in(visitor, user).status_code == 303
+    rows = doors.rows("SELECT address FROM frb_intake.audit_log WHERE actor = $1 AND action = 'LOGGED_IN'", user)
+    assert [row["address"] for row in rows] == ["127.0.0.2", "127.0.0.3"]
+
+
 def test_right_passwords_are_not_counted(doors: Doors) -> None:
     user = doors.user("read")
     for _ in range(TRIES_AT_ONCE + 3):

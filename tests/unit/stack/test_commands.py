@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from cli.stack import Stack, StackError, commands
 from cli.stack.commands import StatusLine, bring_up, service_processes
-from cli.stack.services import SERVICES, addresses
+from cli.stack.services import SERVICES, addresses, trusted_proxies
 from shared.errors import InvalidInputError
 
 
@@ -135,3 +135,20 @@ def test_services_are_told_where_the_others_listen(tmp_path: Path, monkeypatch: 
     assert variables["TOCSIN_NOTIFIER__ACCOUNTS_URL"] == "http://127.0.0.1:23458"
     assert json.loads(variables["TOCSIN_CONSOLE__SERVICES"]).keys() == SERVICES.keys() - {"console"}
     assert "TOCSIN_CONSOLE__NOTIFIER_URL" not in variables, "what somebody has set stays"
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "believed"),
+    [
+        ("frb_intake", "", "127.0.0.1"),
+        ("notifier", "10.0.0.7, 10.0.0.8", "10.0.0.7, 10.0.0.8,127.0.0.1"),
+        ("notifier", "*", "*"),
+        ("console", "", ""),
+        ("console", "10.0.0.7", "10.0.0.7"),
+    ],
+)
+def test_the_console_is_believed_on_who_asks_beside_what_the_site_believes(
+    monkeypatch: pytest.MonkeyPatch, name: str, given: str, believed: str
+) -> None:
+    monkeypatch.setenv("TOCSIN_HTTP__TRUSTED_PROXIES", given)
+    assert trusted_proxies(name) == believed
