@@ -83,6 +83,7 @@ def _build(settings: ConsoleSettings, runtime: Runtime) -> Service:
     )
 
     def configure(app: FastAPI) -> None:
+        site.surveyor.include(NAME, app)
         _install_error_pages(app, pages)
         app.add_middleware(
             RequestLimits, max_body_bytes=MAX_BODY_BYTES, max_text_bytes=MAX_BODY_BYTES, body_timeout_s=BODY_TIMEOUT_S

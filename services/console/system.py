@@ -16,6 +16,7 @@ import asyncpg
 import httpx
 from confluent_kafka import KafkaException
 from pydantic import BaseModel, ValidationError
+from starlette.types import ASGIApp
 
 from shared.db.errors import translated_errors
 from shared.db.pool import borrowed
@@ -113,7 +114,6 @@ class ServiceHealth:
     """
 
     name: str
-    address: str
     state: State
     detail: str
     version: str | None = None
@@ -207,7 +207,7 @@ class Surveyor:
         influx_url: str | None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._services = dict(services)
+        self._services = {name: (http, address.rstrip("/")) for name, address in services.items()}
         self._http = http
         self._pool = pool
         self._kafka = kafka
@@ -215,6 +215,11 @@ class Surveyor:
         self._clock = clock
         self._last: tuple[Survey, float] | None = None
         self._looking: asyncio.Task[Survey] | None = None
+
+    def include(self, name: str, app: ASGIApp) -> None:
+        """Look at a service of this very process, too, whatever its address."""
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        self._services[name] = httpx.AsyncClient(transport=transport), f"http://{name}"
 
     async def look(self) -> Survey:
         """Return how everything is, or was a moment ago."""
@@ -233,12 +238,12 @@ class Surveyor:
         return self._looking
 
     async def _look(self) -> Survey:
-        asked = [self._ask(name, address) for name, address in self._services.items()]
+        asked = [self._ask(name, *place) for name, place in self._services.items()]
         services, (database, deliveries, recent), (broker, letters), influx = await asyncio.gather(
             asyncio.gather(*asked), self._ask_database(), self._ask_broker(), self._ask_influx()
         )
         waiting = {each.topic: each.waiting for each in letters or ()}
-        healths = [_health(name, self._services[name], told, waiting) for name, told in services]
+        healths = [_health(name, told, waiting) for name, told in services]
         components = [database, broker, influx]
         survey = Survey(
             datetime.now(UTC), components, healths, letters, deliveries, troubles(components, healths, letters, recent)
@@ -246,13 +251,11 @@ class Surveyor:
         self._last = survey, self._clock()
         return survey
 
-    async def _ask(self, name: str, address: str) -> tuple[str, _Told | str]:
+    async def _ask(self, name: str, http: httpx.AsyncClient, address: str) -> tuple[str, _Told | str]:
         """Return what a service tells of itself, or why it does not."""
         try:
             async with asyncio.timeout(ANSWER_S):
-                status, ready = await asyncio.gather(
-                    self._http.get(address.rstrip("/") + "/status"), self._http.get(address.rstrip("/") + "/readyz")
-                )
+                status, ready = await asyncio.gather(http.get(address + "/status"), http.get(address + "/readyz"))
             if max(len(status.content), len(ready.content)) > MAX_REPORT_BYTES:
                 return name, "answers too much"
             report = _Report.model_validate_json(status.raise_for_status().content)
@@ -394,9 +397,9 @@ class _Told:
     ready: _Ready
 
 
-def _health(name: str, address: str, told: _Told | str, waiting: Mapping[str, int]) -> ServiceHealth:
+def _health(name: str, told: _Told | str, waiting: Mapping[str, int]) -> ServiceHealth:
     if isinstance(told, str):
-        return ServiceHealth(name, address, State.DOWN, told)
+        return ServiceHealth(name, State.DOWN, told)
     report = told.report
     reasons = told.ready.waiting_for
     sources = [
@@ -406,7 +409,6 @@ def _health(name: str, address: str, told: _Told | str, waiting: Mapping[str, in
     outside = {f"{name}.{source.name}" for source in sources}
     return ServiceHealth(
         name,
-        address,
         State.WAITING if reasons else State.UP,
         "; ".join(f"{what}: {why}" for what, why in reasons.items()),
         version=report.version,

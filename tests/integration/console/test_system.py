@@ -89,11 +89,11 @@ def test_the_page_tells_how_everything_is(console: ConsoleUnderTest) -> None:
     answer = console.browser().get("/system")
     assert answer.status_code == 200
     page = answer.text
-    for name in (*console.services, "PostgreSQL", "Kafka", "InfluxDB"):
+    for name in (*console.services, "console", "PostgreSQL", "Kafka", "InfluxDB"):
         assert f'<th scope="row">{name}</th>' in page
-    for name in ("gw_listener", "skymap_parser", "notifier.frb.events"):
+    for name in ("gw_listener", "skymap_parser", "notifier.frb.events", "console.gw.alerts"):
         assert re.search(rf'<th scope="row">{re.escape(name)}[^<]*</th>', page)
-    assert page.count('<span class="badge good">up</span>') >= 7
+    assert page.count('<span class="badge good">up</span>') >= 8
     assert page.count('<span class="badge good">reading</span>') >= 5
     assert 'hx-trigger="every 5s"' in page
     assert "None" not in re.sub("None waits", "", page)

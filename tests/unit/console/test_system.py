@@ -28,7 +28,7 @@ def a_service(state: State = State.UP, **consumer: Any) -> ServiceHealth:
         "last_event_at": None,
         "dead_letters": 0,
     }
-    return ServiceHealth("notifier", "http://there", state, "why", consumers=[Consumer(**facts | consumer)])
+    return ServiceHealth("notifier", state, "why", consumers=[Consumer(**facts | consumer)])
 
 
 def letters(begin: int, end: int) -> list[DeadLetters]:
