@@ -59,7 +59,7 @@ class Doors:
     Attributes
     ----------
     ports
-        Where `intake`, `closed`, `open` and `lonely` listen. All of them believe what 127.0.0.1, but no other address of
+        Where `intake`, `closed`, `open` and `lonely` listen. They believe what 127.0.0.1, but no other address of
         this machine, says about where a request came from.
     """
 
