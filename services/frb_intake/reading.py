@@ -241,11 +241,11 @@ class BurstReader:
             _cursor(order, Place(rows[-1]["place"], rows[-1]["id"])) if more else None,
         )
 
-    async def lines(self, filters: Filters) -> AsyncIterator[list[str]]:
+    async def lines(self, filters: Filters, order: Order = NEWEST_FIRST) -> AsyncIterator[list[str]]:
         """Yield all lines, some at once; no connection is held while the reader of them is slow."""
         cursor: str | None = None
         while True:
-            page = await self.page(filters, limit=EXPORT_ROWS_AT_ONCE, cursor=cursor)
+            page = await self.page(filters, limit=EXPORT_ROWS_AT_ONCE, cursor=cursor, order=order)
             yield page.items
             cursor = page.cursor
             if cursor is None:

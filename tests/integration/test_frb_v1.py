@@ -355,6 +355,16 @@ class TestExports:
         assert any(table["flux"].mask)
         assert table["tns_name"].tolist() == [line["tns_name"] or "" for line in lines]
 
+    @pytest.mark.parametrize("key", SORT_KEYS)
+    @pytest.mark.parametrize("order", ["asc", "desc"])
+    def test_a_file_has_the_order_of_the_list(
+        self, catalogue: list[Listed], reader: httpx.Client, key: str, order: str
+    ) -> None:
+        wanted = {**self.QUERY, "sort": key, "order": order}
+        answer = reader.get(f"{EVENTS}/export", params={**wanted, "format": "json"})
+        assert answer.json() == listed(reader, **wanted)
+        assert answer.json() == in_order(answer.json(), key, order)
+
     @pytest.mark.parametrize("file_format", ["csv", "votable", "json"])
     def test_nothing_is_a_whole_file_too(self, reader: httpx.Client, file_format: str) -> None:
         answer = reader.get(f"{EVENTS}/export", params={"dm_min": 99_999, "format": file_format})

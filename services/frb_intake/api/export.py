@@ -1,11 +1,11 @@
 """Writes lists as files: CSV, VOTable (IVOA 1.4, with units and UCDs), JSON; some lines at a time."""
 
-import csv
-import io
 import json
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, NamedTuple
 from xml.sax.saxutils import escape, quoteattr
+
+from shared.http.exports import csv_text, json_text
 
 FORMATS = {"csv": "text/csv", "votable": "application/x-votable+xml", "json": "application/json"}
 
@@ -65,29 +65,14 @@ COLUMNS = (
 
 async def exported(batches: AsyncIterator[list[str]], file_format: str) -> AsyncIterator[bytes]:
     """Yield the bytes of a file that holds all lines; each is a summary as JSON."""
-    write = {"csv": _csv, "votable": _votable, "json": _json}[file_format]
+    write = {"csv": _csv, "votable": _votable, "json": json_text}[file_format]
     async for chunk in write(batches):
         yield chunk.encode()
 
 
-async def _json(batches: AsyncIterator[list[str]]) -> AsyncIterator[str]:
-    opening = "["
-    async for lines in batches:
-        if lines:
-            yield opening + ",\n".join(lines)
-            opening = ",\n"
-    yield "[]" if opening == "[" else "]"
-
-
-async def _csv(batches: AsyncIterator[list[str]]) -> AsyncIterator[str]:
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow([column.name for column in COLUMNS])
-    async for lines in batches:
-        writer.writerows(_values(line) for line in lines)
-        yield buffer.getvalue()
-        buffer.seek(0)
-        buffer.truncate()
+def _csv(batches: AsyncIterator[list[str]]) -> AsyncIterator[str]:
+    rows = ([_values(line) for line in lines] async for lines in batches)
+    return csv_text([column.name for column in COLUMNS], rows)
 
 
 async def _votable(batches: AsyncIterator[list[str]]) -> AsyncIterator[str]:

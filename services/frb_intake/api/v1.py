@@ -33,6 +33,7 @@ from services.frb_intake.settings import FrbIntakeSection
 from shared.blobs.store import BlobStore
 from shared.errors import InvalidInputError
 from shared.events.frb import FrbStatus
+from shared.http.exports import begun
 from shared.http.json_body import parse_json, parse_yaml
 from shared.http.problems import PROBLEM_RESPONSES, ProblemError
 
@@ -88,8 +89,8 @@ class FilterQuery(BaseModel):
         )
 
 
-class PageQuery(FilterQuery):
-    """A page of a list."""
+class SortedQuery(FilterQuery):
+    """The filters, and an order."""
 
     sort: Literal["time", "id", "dm", "dm_excess", "sn", "width", "confirm", "reject"] = Field(
         "time",
@@ -97,15 +98,20 @@ class PageQuery(FilterQuery):
         " Bursts for which it is not known come last.",
     )
     order: Literal["asc", "desc"] = Field("desc", description="The smallest, or the largest first.")
-    limit: int = Field(50, ge=1, le=500, description="Lines of a page.")
-    cursor: str | None = Field(None, max_length=200, description="The `next` of the page before, in the same order.")
 
     def sorting(self) -> Order:
         """Return the order as the reader takes it."""
         return Order(self.sort, is_descending=self.order == "desc")
 
 
-class ExportQuery(FilterQuery):
+class PageQuery(SortedQuery):
+    """A page of a list."""
+
+    limit: int = Field(50, ge=1, le=500, description="Lines of a page.")
+    cursor: str | None = Field(None, max_length=200, description="The `next` of the page before, in the same order.")
+
+
+class ExportQuery(SortedQuery):
     """An export."""
 
     format: Literal["csv", "votable", "json"] = "csv"
@@ -252,11 +258,13 @@ def v1_router(
         openapi_extra=by_anybody,
     )
     async def export(query: Annotated[ExportQuery, Query()]) -> Response:
-        """Download all bursts that pass the filters, as CSV, VOTable or JSON."""
-        lines = reader.lines(query.filters())
-        first = await anext(lines)  # what fails, fails before the answer begins
+        """Download all bursts that pass the filters in the order of the list, as CSV, VOTable or JSON.
+
+        In CSV, a text that a spreadsheet would take for a formula has an apostrophe before it.
+        """
+        lines = await begun(reader.lines(query.filters(), query.sorting()))
         return StreamingResponse(
-            exported(_from(first, lines), query.format),
+            exported(lines, query.format),
             media_type=FORMATS[query.format],
             headers={"Content-Disposition": f'attachment; filename="bursts.{query.format}"'},
         )
@@ -369,12 +377,6 @@ def _validated(model: Any, body: Any) -> Any:
 
 def _media_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
-
-
-async def _from(first: list[str], others: AsyncIterator[list[str]]) -> AsyncIterator[list[str]]:
-    yield first
-    async for lines in others:
-        yield lines
 
 
 def _json(text: str, *, status_code: int = 200, headers: dict[str, str] | None = None) -> Response:

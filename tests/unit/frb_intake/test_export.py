@@ -73,6 +73,6 @@ async def test_no_bursts_are_a_whole_file_too(file_format: str) -> None:
         case "json":
             assert json.loads(text) == []
         case "csv":
-            assert text == ",".join(NAMES) + "\n"
+            assert text == ",".join(NAMES) + "\r\n"
         case "votable":
             assert len(parse_single_table(io.BytesIO(text.encode())).array) == 0
