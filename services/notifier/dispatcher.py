@@ -23,7 +23,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from services.notifier.channels.channel import Answer, Channel, Prepared, TooManyRequestsError, UncertainError
 from services.notifier.channels.common import CommonSettings
 from services.notifier.happenings import Happening
-from services.notifier.store import WAKE, Due, NotifierStore
+from services.notifier.store import WAKE, Due, NotifierStore, as_due
 from shared.db.errors import translated_errors
 from shared.db.pool import connect
 from shared.db.unit_of_work import UnitOfWork, unit_of_work
@@ -123,7 +123,7 @@ class Dispatcher:
         """
         if not self.is_idle:
             return False
-        due = await store.read(row, happening)
+        due = as_due(row, happening)
         is_sent = due.job.mode in (ChannelMode.SANDBOX, ChannelMode.PRODUCTION)
         is_forbidden = due.job.mode is ChannelMode.PRODUCTION and happening.is_test
         if not is_sent or is_forbidden:

@@ -21,8 +21,23 @@ TOPIC = "notices.deliveries"
 WAKE = "notifier_deliveries"
 # Channel of PostgreSQL's notifications that wakes the dispatchers.
 
-_DUE = """
-SELECT d.*, h.topic, h.record FROM deliveries AS d JOIN happenings AS h USING (event_id)
+# What the channel of a delivery d may want to know, in one round trip: what was told before of its subject, and the
+# newest record of each thing that belongs to that.
+_CONTEXT = """
+ARRAY(
+  SELECT ROW(b.revision, b.action, b.reference, b.answer, b.request) FROM deliveries AS b
+  WHERE b.channel = d.channel AND b.subject = d.subject AND b.id < d.id
+    AND (b.state IN ('SENT', 'CONFIRMED', 'UNKNOWN') OR b.mode = 'DRY_RUN' AND b.request IS NOT NULL)
+  ORDER BY b.id
+) AS earlier,
+ARRAY(
+  SELECT DISTINCT ON (r.subject, r.topic) ROW(r.event_id, r.topic, r.record) FROM happenings AS r
+  WHERE r.subject IN (SELECT related FROM links WHERE subject = d.subject UNION ALL SELECT d.subject)
+  ORDER BY r.subject, r.topic, r.ordinal DESC
+) AS related
+"""
+_READ = f"SELECT d.*, h.topic, h.record, {_CONTEXT} FROM deliveries AS d JOIN happenings AS h USING (event_id)"  # noqa: S608
+_DUE = f"""{_READ}
 WHERE d.channel = $1 AND d.next_attempt_at <= now() AND d.state IN ('PENDING', 'SENDING', 'SENT')
   AND (d.state != 'PENDING' OR NOT EXISTS (
     SELECT FROM deliveries AS before WHERE before.channel = d.channel AND before.subject = d.subject
@@ -42,10 +57,17 @@ UPDATE deliveries SET state = $2, reason = $3, request = coalesce($4, request), 
   next_attempt_at = now() + make_interval(secs => $8), attempts = attempts + $9, mode = $10, changed_at = now()
 WHERE id = $1 RETURNING *
 """
-_INTERRUPTED = """
-SELECT d.*, h.topic, h.record FROM deliveries AS d JOIN happenings AS h USING (event_id)
-WHERE d.channel = $1 AND d.state = 'SENDING' ORDER BY d.id
-"""
+_INTERRUPTED = f"{_READ} WHERE d.channel = $1 AND d.state = 'SENDING' ORDER BY d.id"
+_BY_ID = f"{_READ} WHERE d.id = $1 FOR UPDATE OF d"
+_ADD = f"""
+WITH d AS (
+  INSERT INTO deliveries (channel, channel_kind, mode, subject, revision, event_id, action, is_test, state, reason,
+    cause_id, cause_topic, next_attempt_at)
+  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, CASE WHEN $9 = 'PENDING' THEN now() END)
+  ON CONFLICT DO NOTHING RETURNING *
+)
+SELECT d.*, {_CONTEXT} FROM d
+"""  # noqa: S608
 
 
 @dataclass(frozen=True)
@@ -153,10 +175,7 @@ class NotifierStore:
                 self._announce(needless, frb_id=frb_id_of(happening))
         state = DeliveryState.PENDING if decision.suppressed is None else DeliveryState.SUPPRESSED
         row = await self._work.fetch_row(
-            "INSERT INTO deliveries (channel, channel_kind, mode, subject, revision, event_id, action, is_test, state,"
-            " reason, cause_id, cause_topic, next_attempt_at)"
-            " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,"
-            " CASE WHEN $9 = 'PENDING' THEN now() END) ON CONFLICT DO NOTHING RETURNING *",
+            _ADD,
             decision.channel,
             channel.kind,
             mode,
@@ -183,20 +202,16 @@ class NotifierStore:
     async def due(self, channel: str) -> Due | None:
         """Return the delivery of a channel whose turn it is: of one subject never before those before it."""
         row = await self._work.fetch_row(_DUE, channel)
-        return None if row is None else await self.read(row, as_happening(row))
+        return None if row is None else as_due(row, as_happening(row))
 
     async def interrupted(self, channel: str) -> list[Due]:
         """Return what was being sent when a process died."""
-        return [await self.read(row, as_happening(row)) for row in await self._work.fetch(_INTERRUPTED, channel)]
+        return [as_due(row, as_happening(row)) for row in await self._work.fetch(_INTERRUPTED, channel)]
 
     async def by_id(self, delivery_id: int) -> Due | None:
         """Return a delivery, locked."""
-        row = await self._work.fetch_row(
-            "SELECT d.*, h.topic, h.record FROM deliveries AS d JOIN happenings AS h USING (event_id)"
-            " WHERE d.id = $1 FOR UPDATE OF d",
-            delivery_id,
-        )
-        return None if row is None else await self.read(row, as_happening(row))
+        row = await self._work.fetch_row(_BY_ID, delivery_id)
+        return None if row is None else as_due(row, as_happening(row))
 
     def align(self, channel: str, wait_s: float) -> None:
         """Have nothing of a channel that was tried before wait longer than this."""
@@ -249,45 +264,6 @@ class NotifierStore:
         if row is not None:
             self._announce(row, frb_id=frb_id_of(due.job.happening))
 
-    async def read(self, row: asyncpg.Record, happening: Happening) -> Due:
-        """Return a delivery with everything that its channel may want to know."""
-        before = await self._work.fetch(
-            "SELECT revision, action, reference, answer, request FROM deliveries"
-            " WHERE channel = $1 AND subject = $2 AND id < $3 AND (state IN ('SENT', 'CONFIRMED', 'UNKNOWN')"
-            " OR mode = 'DRY_RUN' AND request IS NOT NULL) ORDER BY id",
-            row["channel"],
-            row["subject"],
-            row["id"],
-        )
-        related = await self._work.fetch(
-            "SELECT DISTINCT ON (subject, topic) event_id, topic, subject, record FROM happenings WHERE subject IN ("
-            " SELECT related FROM links WHERE subject = $1 UNION ALL SELECT $1) ORDER BY subject, topic, ordinal DESC",
-            row["subject"],
-        )
-        return Due(
-            row,
-            Job(
-                delivery_id=row["id"],
-                revision=row["revision"],
-                action=DeliveryAction(row["action"]),
-                mode=ChannelMode(row["mode"]),
-                happening=happening,
-                attempts=row["attempts"],
-                decided_at=row["decided_at"],
-                earlier=[
-                    Earlier(
-                        each["revision"],
-                        DeliveryAction(each["action"]),
-                        each["reference"],
-                        json.loads(each["answer"]) if each["answer"] else {},
-                        json.loads(each["request"]) if each["request"] else {},
-                    )
-                    for each in before
-                ],
-                related=[as_happening(each) for each in related],
-            ),
-        )
-
     def _announce(self, row: asyncpg.Record, *, frb_id: int | None) -> None:
         record = Delivery(
             event_id=event_id(TOPIC, str(row["id"]), row["state"], str(row["attempts"]), row["changed_at"].isoformat()),
@@ -313,9 +289,43 @@ class NotifierStore:
         self._work.emit(outgoing(TOPIC, record, is_test=record.is_test, sender=self._sender))
 
 
+def as_due(row: asyncpg.Record, happening: Happening) -> Due:
+    """Return a delivery that was stored or read with everything that its channel may want to know."""
+    return Due(
+        row,
+        Job(
+            delivery_id=row["id"],
+            revision=row["revision"],
+            action=DeliveryAction(row["action"]),
+            mode=ChannelMode(row["mode"]),
+            happening=happening,
+            attempts=row["attempts"],
+            decided_at=row["decided_at"],
+            earlier=[
+                Earlier(
+                    revision,
+                    DeliveryAction(action),
+                    reference,
+                    json.loads(answer) if answer else {},
+                    json.loads(request) if request else {},
+                )
+                for revision, action, reference, answer, request in row["earlier"]
+            ],
+            related=[
+                happening if event_id == happening.event_id else _happening(topic, record)
+                for event_id, topic, record in row["related"]
+            ],
+        ),
+    )
+
+
 def as_happening(row: asyncpg.Record) -> Happening:
     """Return a stored record as what happened."""
-    happening = read_happening(row["topic"], TOPICS[row["topic"]].model_validate_json(row["record"]))
+    return _happening(row["topic"], row["record"])
+
+
+def _happening(topic: str, record: str) -> Happening:
+    happening = read_happening(topic, TOPICS[topic].model_validate_json(record))
     assert happening is not None
     return happening
 
