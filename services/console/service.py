@@ -26,6 +26,7 @@ from services.console.pages import (
 )
 from services.console.settings import NAME, ConsoleSettings
 from services.console.site import Pages, Site
+from services.console.survey import SkySurvey
 from services.console.system import Surveyor
 from shared.http.limits import RequestLimits
 from shared.http.problems import ERRORS, as_problem
@@ -39,7 +40,9 @@ KEPT_CONNECTIONS = 50
 def define(settings: ConsoleSettings) -> ServiceDefinition:
     """Return the service for these settings."""
     return ServiceDefinition(
-        name=NAME, build=lambda runtime: _build(settings, runtime), preload=(*PRELOAD, "services.console.map_work")
+        name=NAME,
+        build=lambda runtime: _build(settings, runtime),
+        preload=(*PRELOAD, "services.console.map_work", "services.console.catalogue"),
     )
 
 
@@ -79,6 +82,7 @@ def _build(settings: ConsoleSettings, runtime: Runtime) -> Service:
             kafka=settings.kafka,
             influx_url=settings.influx.url,
         ),
+        survey=SkySurvey(http, runtime.compute, section.survey),
         pages=pages,
     )
 

@@ -23,6 +23,21 @@ class OidcSettings(Section):
     label: str = Field("the observatory's account", description="Stands on the button: Log in with ...")
 
 
+class SurveySettings(Section):
+    """Who knows what the sky around a burst looks like: nobody unless named. The console asks them; no browser does."""
+
+    cutout_url: str | None = Field(
+        None, pattern=r"^https?://", description="A service that cuts pictures out of HiPS, as CDS's hips2fits."
+    )
+    hips: str = Field("CDS/P/DSS2/color", min_length=1, description="The survey to cut from, as the service calls it.")
+    picture_name: str = Field("DSS2", min_length=1, description="What to call the survey.")
+    catalogue_url: str | None = Field(
+        None, pattern=r"^https?://", description="A catalogue's IVOA Simple Cone Search; RA, DEC and SR are added."
+    )
+    catalogue_name: str = Field("the catalogue", min_length=1, description="What to call the catalogue.")
+    timeout_s: float = Field(10.0, gt=0, le=60, description="How long either may take; pages do not wait for it.")
+
+
 class ConsoleSection(Section):
     """What people see, and where it comes from."""
 
@@ -46,6 +61,7 @@ class ConsoleSection(Section):
         pattern=r"^https?://",
         description="A page about a position, with {ra} and {dec} in it (deg); burst pages link there.",
     )
+    survey: SurveySettings = SurveySettings()
     secure_cookies: bool = Field(
         True, description="Send the session's cookie over HTTPS only; to 127.0.0.1 it goes over HTTP as well."
     )

@@ -21,6 +21,7 @@ from services.console.access import NOBODY, Sessions, Visitor
 from services.console.intake import IntakeClient, ServiceClient
 from services.console.live import PLACE, Live
 from services.console.settings import ConsoleSection
+from services.console.survey import SkySurvey
 from services.console.system import Surveyor
 from shared.blobs.store import BlobStore
 from shared.compute import ComputePool
@@ -48,6 +49,7 @@ class Site:
     sessions: Sessions
     live: Live
     surveyor: Surveyor
+    survey: SkySurvey
     pages: Pages
 
     async def fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:

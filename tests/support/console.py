@@ -115,6 +115,7 @@ def running_console(folder: Path, *, feed: bool = True, **console: Any) -> Itera
             "intake_url": addresses["frb_intake"],
             "notifier_url": addresses["notifier"],
             "services": addresses,
+            "survey": stand_ins.sky.settings,
             **console,
         }
         config.write_text(yaml.safe_dump(section), "utf-8")

@@ -1,4 +1,4 @@
-"""Everybody whom the notifier talks to, on the loopback address of this process, and the settings that lead there."""
+"""Everybody whom notifier and console talk to, on the loopback address of this process, and the settings for it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ import yaml
 from shared.events.frb import FrbEvent
 from shared.kafka.message import wire_headers
 from shared.outbox.event import outgoing
-from shared.testing import slack, smtp, tns, vtp, webhook
+from shared.testing import slack, smtp, survey, tns, vtp, webhook
 from shared.testing.slack import SlackWorkspace
 from shared.testing.smtp import SmtpServer
+from shared.testing.survey import SkyStandIn
 from shared.testing.tns import TnsStandIn
 from shared.testing.vtp import ReceivingBroker
 from shared.testing.webhook import WebhookReceiver
@@ -46,6 +47,7 @@ class StandIns:
     broker: ReceivingBroker
     webhook: WebhookReceiver
     world: WebhookReceiver
+    sky: SkyStandIn
     loop: asyncio.AbstractEventLoop
 
     def do(self, action: Callable[[], None]) -> None:
@@ -134,6 +136,7 @@ async def _enter(stack: AsyncExitStack, loop: asyncio.AbstractEventLoop) -> Stan
         broker=await stack.enter_async_context(vtp.receiving_broker()),
         webhook=await stack.enter_async_context(webhook.standing_receiver()),
         world=await stack.enter_async_context(webhook.standing_receiver()),
+        sky=await stack.enter_async_context(survey.standing_sky()),
         loop=loop,
     )
     stand_ins.slack.messages[HOOK] = {}

@@ -6,7 +6,7 @@ the drawing, which of it is inside, so outlines are right to about the grid's st
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -92,19 +92,44 @@ class Point:
     style: str = "other"
 
 
+@dataclass(frozen=True)
+class View:
+    """A close-up with what others see there.
+
+    Attributes
+    ----------
+    picture
+        Address of a picture of exactly this square, north up, in the projection ARC of FITS; None for none.
+    objects
+        Small marks, with their labels where one points at them.
+    numbered
+        How many of the objects have their number beside them, from 1.
+    objects_label
+        For the legend.
+    """
+
+    centre: Position
+    half_width_deg: float
+    picture: str | None = None
+    objects: tuple[Point, ...] = ()
+    numbered: int = 0
+    objects_label: str = ""
+
+
 Layer = Contours | Cells | Ellipse | Point
 
 
-def sky(layers: Sequence[Layer], *, title: str, description: str) -> Markup:
+def sky(layers: Sequence[Layer], *, title: str, description: str, view: View | None = None) -> Markup:
     """Return a figure of the whole sky, beside it a close-up of what is small on it, with one legend.
 
-    Later layers lie above earlier ones.
+    Later layers lie above earlier ones. The close-up is made to fit, unless a `view` is given.
     """
     images = [_whole(layers, title=title, description=description)]
-    around = fit(layers)
-    if around is not None:
-        images.append(_near(layers, around, title=f"{title}, close-up", description=description))
-    return _figure(images, layers)
+    if view is None and (around := fit(layers)) is not None:
+        view = View(*around)
+    if view is not None:
+        images.append(_near(layers, view, title=f"{title}, close-up", description=description))
+    return _figure(images, layers, view)
 
 
 def all_sky(layers: Sequence[Layer], *, title: str, description: str) -> Markup:
@@ -116,7 +141,7 @@ def close_up(
     layers: Sequence[Layer], *, centre: Position, half_width_deg: float, title: str, description: str
 ) -> Markup:
     """Return a figure of the surroundings of a position: north up, east to the left, distances kept from the centre."""
-    return _figure([_near(layers, (centre, half_width_deg), title=title, description=description)], layers)
+    return _figure([_near(layers, View(centre, half_width_deg), title=title, description=description)], layers)
 
 
 def fit(layers: Sequence[Layer], *, below_deg: float = CLOSE_UP_BELOW_DEG) -> tuple[Position, float] | None:
@@ -153,18 +178,23 @@ def _whole(layers: Sequence[Layer], *, title: str, description: str) -> Markup:
     return svg.drawing(WIDTH + 2 * MARGIN, HEIGHT + 16, parts, style="sky", title=title, description=description)
 
 
-def _near(layers: Sequence[Layer], around: tuple[Position, float], *, title: str, description: str) -> Markup:
-    plane = _Surroundings(*around)
-    frame = svg.identity("frame", title, description, around)
+def _near(layers: Sequence[Layer], view: View, *, title: str, description: str) -> Markup:
+    plane = _Surroundings(view.centre, view.half_width_deg)
+    frame = svg.identity("frame", title, description, view)
     right, bottom = FRAME_LEFT + FRAME, FRAME_TOP + FRAME
     corners = [(FRAME_LEFT, FRAME_TOP), (right, FRAME_TOP), (right, bottom), (FRAME_LEFT, bottom)]
     border = np.array([*corners, corners[0]])
     lines, names = _net(plane)
+    drawn = Markup("").join(_drawn(layer, plane, inside=frame) for layer in layers)
     parts = [
         Markup('<clipPath id="{}"><path d="{}"/></clipPath>').format(frame, svg.path([border], closed=True)),
         svg.shape([border], style="ground", closed=True),
+        _picture(view),
         svg.shape(lines, style="graticule", inside=frame),
-        *(_drawn(layer, plane, inside=frame) for layer in layers),
+        # Seen on any picture: the same, dark and wider, beneath.
+        Markup('<g class="halo">{}</g>').format(drawn) if view.picture else Markup(""),
+        drawn,
+        *_objects(view, plane),
         svg.shape([border], style="edge", closed=True),
         *names,
         *_scale(plane),
@@ -174,8 +204,32 @@ def _near(layers: Sequence[Layer], around: tuple[Position, float], *, title: str
     )
 
 
-def _figure(images: Sequence[Markup], layers: Sequence[Layer]) -> Markup:
+def _picture(view: View) -> Markup:
+    if view.picture is None:
+        return Markup("")
+    return Markup(
+        '<image class="survey" href="{}" x="{}" y="{}" width="{}" height="{}" preserveAspectRatio="none"/>'
+    ).format(view.picture, *map(svg.number, (FRAME_LEFT, FRAME_TOP, FRAME, FRAME)))
+
+
+def _objects(view: View, plane: _Surroundings) -> Iterator[Markup]:
+    for number, each in enumerate(view.objects, start=1):
+        x, y = (float(value) for value in plane.to_paper(np.array(each.ra_deg), np.array(each.dec_deg)))
+        yield _object(x, y, each.label)
+        if number <= view.numbered:
+            yield svg.text(x + 6, y - 4, str(number), style="object")
+
+
+def _object(x: float, y: float, label: str = "") -> Markup:
+    return Markup('<circle class="object" cx="{}" cy="{}" r="4"><title>{}</title></circle>').format(
+        svg.number(x), svg.number(y), label
+    )
+
+
+def _figure(images: Sequence[Markup], layers: Sequence[Layer], view: View | None = None) -> Markup:
     entries = [entry for layer in layers for entry in _entries(layer)]
+    if view is not None and view.objects:
+        entries.append((_object(14, 8), view.objects_label))
     return Markup('<figure class="chart"><div class="skies">{}</div><figcaption>{}</figcaption></figure>').format(
         Markup("").join(images), svg.legend(entries)
     )
@@ -557,9 +611,9 @@ def _scale(plane: _Surroundings) -> list[Markup]:
     right = FRAME_LEFT + FRAME
     return [
         svg.shape([bar], style="bar"),
-        svg.text(x + units / 2, y - 7, angle(length_deg), style="scale", anchor="middle"),
+        svg.text(x + units / 2, y - 7, angle(length_deg), style="scale inside", anchor="middle"),
         svg.text(right, FRAME_TOP + FRAME + 36, "right ascension", style="scale", anchor="end"),
-        svg.text(FRAME_LEFT + 8, FRAME_TOP + 18, "N up, E left", style="scale"),
+        svg.text(FRAME_LEFT + 8, FRAME_TOP + 18, "N up, E left", style="scale inside"),
     ]
 
 

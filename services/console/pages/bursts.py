@@ -15,10 +15,13 @@ from markupsafe import Markup
 
 from services.console import bursts
 from services.console.access import LoginNeededError, Visitor
+from services.console.catalogue import Field
 from services.console.charts import sky
 from services.console.charts.dm_budget import budget_of, dm_budget
 from services.console.site import Site
+from services.console.survey import Seen
 from shared.http.problems import ProblemError
+from shared.sky.localisation import Ellipse
 
 EVENTS = "/api/v1/events"
 PICTURES = {"image/png", "image/jpeg"}
@@ -29,6 +32,8 @@ REFUSED_HERE = {400, 422}
 TYPED = ("form", "rating", "note", "status", "reason")
 # Into the forms of a page.
 DRAWINGS = 256
+LISTED = 25
+# Objects of a catalogue in the table of a burst; they have numbers in the drawing.
 NOTICES = """
 SELECT id, channel, channel_kind, mode, revision, action, is_test, state, reason, attempts, decided_at, changed_at,
        next_attempt_at, reference, tns_name
@@ -62,17 +67,16 @@ def routes(site: Site) -> APIRouter:
             "bursts.html",
             status_code=200 if refused is None else refused.status,
             refused=refused,
-            filters=filters,
+            asked=filters,
             filled={name: filters.get(name, "") for name in bursts.FILTERS} | {"limit": paging.get("limit", "")},
             order=order,
             limit=limit,
             heads=bursts.heads(filters, order, limit),
             rows=[bursts.row(line) for line in page["items"]],
-            range_html=bursts.range_html,
             first=bursts.address(bursts.TABLE, filters, order, limit) if "cursor" in paging else None,
             following=following and bursts.address(bursts.TABLE, filters, order, limit, following),
             exports={
-                name: bursts.address(f"{bursts.TABLE}/export", filters, {"format": form})
+                name: bursts.address(f"{bursts.TABLE}/export", filters, order, {"format": form})
                 for name, form in (("CSV", "csv"), ("VOTable", "votable"), ("JSON", "json"))
             },
         )
@@ -80,7 +84,7 @@ def routes(site: Site) -> APIRouter:
     @router.get("/frb/export")
     async def export(request: Request) -> Response:
         visitor = await site.sessions.reader(request)
-        query = bursts.asked(request.query_params, (*bursts.FILTERS, "format"))
+        query = bursts.asked(request.query_params, (*bursts.FILTERS, *bursts.ORDER, "format"))
         held = AsyncExitStack()
         answer = await held.enter_async_context(site.intake.stream(f"{EVENTS}/export", visitor.token, query))
 
@@ -100,6 +104,18 @@ def routes(site: Site) -> APIRouter:
         visitor = await site.sessions.reader(request)
         return await show(request, visitor, burst_id(number))
 
+    @router.get("/frb/{number}/versions")
+    async def versions(request: Request, number: str) -> HTMLResponse:
+        visitor = await site.sessions.reader(request)
+        known = (await site.intake.get(f"{EVENTS}/{burst_id(number)}", visitor.token)).json()
+        return site.pages.page(
+            request,
+            visitor,
+            "bursts_versions.html",
+            number=known["id"],
+            measurements=[bursts.version_row(each) for each in reversed(known["measurements"])],
+        )
+
     async def show(
         request: Request,
         visitor: Visitor,
@@ -114,6 +130,9 @@ def routes(site: Site) -> APIRouter:
         known = answer.json()
         latest, first = known["latest"], known["first"]
         place = (latest or {}).get("localisation")
+        ellipses = _places(first, latest)
+        field = site.survey.field(ellipses)
+        seen = await site.survey.look(field, _region(place)) if field and place else None
         budget = budget_of(latest)
         notices = [dict(row) for row in rows]
         return site.pages.page(
@@ -129,8 +148,11 @@ def routes(site: Site) -> APIRouter:
             compared=bursts.compared(first, latest),
             versions=[(version, bursts.facts(version)) for version in reversed(known["measurements"])],
             observation=bursts.observation_facts(known["observation"]),
-            sky=None if place is None else await asyncio.to_thread(_sky, number, _places(first, latest)),
-            survey=survey(place),
+            sky=await asyncio.to_thread(_sky, number, ellipses, view(number, field, seen)) if ellipses else None,
+            seen=seen,
+            listed=LISTED,
+            angle=sky.angle,
+            survey_link=survey_link(place),
             near=None if place is None else near(place),
             budget=budget,
             budget_chart=None if budget is None else dm_budget(budget),
@@ -144,7 +166,21 @@ def routes(site: Site) -> APIRouter:
             instant_html=bursts.instant_html,
         )
 
-    def survey(place: Mapping[str, Any] | None) -> str | None:
+    def view(number: int, field: Field | None, seen: Seen | None) -> sky.View | None:
+        """Return the close-up of a field with what is seen of it."""
+        if field is None or seen is None:
+            return None
+        objects = () if seen.objects is None else seen.objects.nearest
+        return sky.View(
+            (field.ra_deg, field.dec_deg),
+            field.half_width_deg,
+            picture=f"{bursts.TABLE}/{number}/sky/{site.survey.name(field)}" if seen.has_picture else None,
+            objects=tuple(sky.Point(each.ra_deg, each.dec_deg, each.name) for each in objects),
+            numbered=LISTED,
+            objects_label=f"{site.settings.survey.catalogue_name} ({len(objects)})",
+        )
+
+    def survey_link(place: Mapping[str, Any] | None) -> str | None:
         if place is None or site.settings.survey_url is None:
             return None
         return bursts.survey_address(site.settings.survey_url, ra_deg=place["ra_deg"], dec_deg=place["dec_deg"])
@@ -159,6 +195,17 @@ def routes(site: Site) -> APIRouter:
         if kind not in PICTURES:
             raise ProblemError(404, "Not found", f"the image {name} of burst {number} is no picture")
         return Response(answer.content, media_type=kind, headers=KEPT)
+
+    @router.get("/frb/{number}/sky/{name}")
+    async def picture(request: Request, number: str, name: str) -> Response:
+        visitor = await site.sessions.reader(request)
+        known = (await site.intake.get(f"{EVENTS}/{burst_id(number)}", visitor.token)).json()
+        field = site.survey.field(_places(known["first"], known["latest"]))
+        # Only that of where the burst is now: nobody has pictures made of anywhere else.
+        found = await site.survey.picture(field) if field and site.survey.name(field) == name else None
+        if found is None:
+            raise ProblemError(404, "Not found", f"there is no such picture of where burst {number} came from")
+        return Response(found.data, media_type=found.media_type, headers=KEPT)
 
     @router.get("/frb/{number}/notices/{delivery}")
     async def notice(request: Request, number: str, delivery: str) -> HTMLResponse:
@@ -251,9 +298,11 @@ def near(place: Mapping[str, Any]) -> str:
     return bursts.address(bursts.TABLE, cone)
 
 
-def _places(first: Mapping[str, Any] | None, latest: Mapping[str, Any]) -> tuple[sky.Ellipse, ...]:
-    """Return the error ellipses, that of the first detection below where it is another."""
-    now, then = latest["localisation"], (first or {}).get("localisation")
+def _places(first: Mapping[str, Any] | None, latest: Mapping[str, Any] | None) -> tuple[sky.Ellipse, ...]:
+    """Return the error ellipses, that of the first detection below where it is another; none without a position."""
+    now, then = ((measured or {}).get("localisation") for measured in (latest, first))
+    if now is None:
+        return ()
     ellipses = [_ellipse(now, "Latest measurement", "burst")]
     if then is not None and then != now:
         ellipses.insert(0, _ellipse(then, "First detection", "other"))
@@ -272,14 +321,18 @@ def _ellipse(place: Mapping[str, Any], label: str, style: str) -> sky.Ellipse:
     )
 
 
+def _region(place: Mapping[str, Any]) -> Ellipse:
+    return Ellipse(**{name: place[name] for name in Ellipse.__dataclass_fields__})
+
+
 @lru_cache(maxsize=DRAWINGS)
-def _sky(number: int, ellipses: tuple[sky.Ellipse, ...]) -> Markup:
+def _sky(number: int, ellipses: tuple[sky.Ellipse, ...], view: sky.View | None) -> Markup:
     words = "; ".join(
         f"{each.label} at RA {each.ra_deg:.4f}°, Dec {each.dec_deg:+.4f}°, within {each.semi_major_deg:.3g} by"
         f" {each.semi_minor_deg:.3g}°"
         for each in ellipses
     )
-    return sky.sky(ellipses, title=f"Where burst {number} came from", description=f"{words}.")
+    return sky.sky(ellipses, title=f"Where burst {number} came from", description=f"{words}.", view=view)
 
 
 def _pretty(value: Any) -> str | None:
