@@ -181,11 +181,11 @@ def _questions(connection: asyncpg.Connection, intake: httpx.AsyncClient, browse
     found = [Asked("bursts", "/frb", params, of_api(params)) for params in BURSTS]
     for params in WAVES:
         waves = superevent_pages.TableQuery.model_validate(params)
-        question = superevents.select(waves.filters, waves.table_order, None, unknown=False, limit=PAGE + 1)
+        question = superevents.LISTING.select(waves.filters, waves.table_order, limit=PAGE + 1)
         found.append(Asked("superevents", "/gw", params, of_query(*question)))
     for params in PAIRS:
         pairs = coincidence_pages.TableQuery.model_validate(params)
-        question = coincidences.select(pairs.filters, pairs.table_order, None, limit=PAGE + 1)
+        question = coincidences.LISTING.select(pairs.filters, pairs.table_order, limit=PAGE + 1)
         found.append(Asked("coincidences", "/mma", params, of_query(*question)))
     for params in DELIVERIES:
         statement = delivery_pages.select(delivery_pages.DeliveryQuery.model_validate(params), PAGE)

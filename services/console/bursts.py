@@ -13,6 +13,8 @@ from urllib.parse import urlencode
 from astropy.coordinates import Angle
 from markupsafe import Markup
 
+from services.console import columns
+from services.console.columns import Column
 from services.console.site import UNKNOWN, age_html, known_html, number_html, time_html
 
 TABLE = "/frb"
@@ -27,24 +29,6 @@ MAX_SENT_CHARACTERS = 256
 # Of a filter. The intake refuses what is longer than anything it knows; this keeps its log short.
 RATINGS = ("confirm", "reject", "unsure")
 DM_UNIT = "pc cm⁻³"
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of the table.
-
-    Attributes
-    ----------
-    sort
-        What the intake calls the order; None where it has none.
-    is_number
-        Numbers stand at the right.
-    """
-
-    label: str
-    title: str
-    sort: str | None = None
-    is_number: bool = False
 
 
 COLUMNS = (
@@ -74,15 +58,6 @@ COLUMNS = (
 )
 
 
-@dataclass(frozen=True)
-class Head:
-    """The head of a column: where it leads, and how the table is sorted by it."""
-
-    column: Column
-    address: str | None
-    aria_sort: str | None
-
-
 def asked(query: Mapping[str, str], names: Sequence[str]) -> dict[str, str]:
     """Return what was filled in of a form."""
     found = {name: query[name].strip()[:MAX_SENT_CHARACTERS] for name in names if name in query}
@@ -95,20 +70,13 @@ def address(path: str, *queries: Mapping[str, str]) -> str:
     return f"{path}?{query}" if query else path
 
 
-def heads(filters: Mapping[str, str], order: Mapping[str, str], limit: Mapping[str, str]) -> list[Head]:
-    """Return the heads of the table; one that it is sorted by turns the order round."""
-    key, way = order.get("sort", "time"), order.get("order", "desc")
-    found = []
-    for column in COLUMNS:
-        if column.sort is None:
-            found.append(Head(column, None, None))
-            continue
-        is_current = column.sort == key
-        other = "asc" if is_current and way == "desc" else "desc"
-        link = address(TABLE, filters, {"sort": column.sort, "order": other}, limit)
-        aria_sort = {"asc": "ascending", "desc": "descending"}.get(way) if is_current else None
-        found.append(Head(column, link, aria_sort))
-    return found
+def heads(filters: Mapping[str, str], order: Mapping[str, str], limit: Mapping[str, str]) -> list[columns.Head]:
+    """Return the heads of the table."""
+
+    def link(sort: str, way: str) -> str:
+        return address(TABLE, filters, {"sort": sort, "order": way}, limit)
+
+    return columns.heads(COLUMNS, sort=order.get("sort", "time"), way=order.get("order", "desc"), address=link)
 
 
 def axis_errors_deg(
@@ -128,7 +96,31 @@ def axis_errors_deg(
 def row(line: Mapping[str, Any]) -> dict[str, Any]:
     """Return a line of the intake's list with the errors of both coordinates."""
     errors = axis_errors_deg(line["error_semi_major"], line["error_semi_minor"], line["error_position_angle"])
-    return {**line, "ra_err": errors[0], "dec_err": errors[1]}
+    redshift = range_html(line["redshift_mean"], line["redshift_low"], line["redshift_high"])
+    return {**line, "ra_err": errors[0], "dec_err": errors[1], "redshift_from_dm": redshift}
+
+
+OF_MEASUREMENT = {
+    "number": "number", "dm": "dm_pc_cm3", "dm_err": "dm_err_pc_cm3", "sn": "snr", "width": "width_ms",
+    "flux": "flux_jy", "flux_err": "flux_err_jy", "fluence": "fluence_jy_ms", "fluence_err": "fluence_err_jy_ms",
+    "rm": "rm_rad_m2", "rm_err": "rm_err_rad_m2", "z": "redshift", "source": "pipeline", "version": "pipeline_version",
+    "measured_at": "made_at",
+}  # fmt: skip
+OF_PLACE = {"ra": "ra_deg", "dec": "dec_deg", "error_semi_major": "semi_major_deg",
+            "error_semi_minor": "semi_minor_deg", "error_position_angle": "position_angle_deg"}  # fmt: skip
+OF_BUDGET = {"dm_excess": "dm_excess_pc_cm3", "redshift_mean": "redshift_mean", "redshift_low": "redshift_low",
+             "redshift_high": "redshift_high"}  # fmt: skip
+# What the list calls things, and what a measurement does.
+
+
+def version_row(measurement: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a measurement as a line of the table."""
+    place, budget = measurement["localisation"] or {}, measurement["dm_budget"] or {}
+    return row(
+        {name: measurement[key] for name, key in OF_MEASUREMENT.items()}
+        | {name: place.get(key) for name, key in OF_PLACE.items()}
+        | {name: budget.get(key) for name, key in OF_BUDGET.items()}
+    )
 
 
 def range_html(mean: float | None, low: float | None, high: float | None) -> Markup:

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import math
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import Enum
-from typing import Annotated, Any
+from typing import Any
 
 import asyncpg
-from pydantic import AwareDatetime, Field, TypeAdapter
 
+from services.console import listing
 from services.console.charts.timeline import Window
+from services.console.listing import Unknown
 from shared.db.errors import translated_errors
 from shared.db.pool import borrowed
-from shared.errors import InvalidInputError
 from shared.events.blob import BlobRef
 from shared.events.mma import Coincidence, CoincidenceScores, CoincidentBurst
 
 COUNTED_AT_MOST = 10_000
-EXPORT_ROWS_AT_ONCE = 1000
 MAX_DECISIONS = 200
 SECONDS_PER_YEAR = 365.25 * 86_400
 ERRORS_WIDE = 3.0
@@ -41,16 +39,11 @@ class Sort(Enum):
 
 
 @dataclass(frozen=True)
-class Order:
+class Order(listing.Order):
     """The order of a table: by a column, what is equal by its name."""
 
     by: Sort = Sort.decided
-    descending: bool = True
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The columns, the first counting most."""
-        return self.by.value, "superevent_id", "frb_id"
+    ties = ("superevent_id", "frb_id")
 
     @property
     def is_partial(self) -> bool:
@@ -79,122 +72,45 @@ class Filters:
     superevent_id: str | None = None
     frb_id: int | None = None
 
+    def conditions(self) -> Sequence[listing.Condition]:
+        """Return what lines must fulfil."""
+        conditions = listing.given(
+            ("event_time >= {}", self.since),
+            ("event_time < {}", self.until),
+            ("state = {}", self.state),
+            ("is_test = {}", self.is_test),
+            ("odds >= {}", self.odds_min),
+            ("superevent_id = {}", self.superevent_id),
+            ("frb_id = {}", self.frb_id),
+        )
+        if self.is_announced is not None:
+            # As the index of the open ones says it.
+            conditions.append(("is_open" if self.is_announced else "NOT is_open",))
+        return conditions
 
-@dataclass(frozen=True)
-class Page:
-    """Lines of a table; `cursor` leads to the next."""
 
-    lines: Sequence[Mapping[str, Any]]
-    cursor: str | None
-
-
-LINE = (
-    "superevent_id, frb_id, coincidence_id, internal_name, tns_name, is_test, state, is_open, revision, reason, odds,"
-    " time_offset_s, time_offset_err_s, window_name, overlap_sky, overlap_3d, credible_level, far_time_hz,"
-    " far_space_time_hz, event_time, burst_time, decided_at, method_version, burst_revision"
+EXPORTED = ("superevent_id", "frb_id", "coincidence_id", "internal_name", "tns_name", "is_test", "state", "is_open",
+            "revision", "reason", "odds", "time_offset_s", "time_offset_err_s", "window_name", "overlap_sky",
+            "overlap_3d", "credible_level", "far_time_hz", "far_space_time_hz", "event_time", "burst_time",
+            "decided_at", "method_version", "burst_revision")  # fmt: skip
+LISTING = listing.Listing(
+    source="coincidence.pair_lines",
+    columns=EXPORTED,
+    keys={
+        "decided_at": listing.Key(listing.MOMENT),
+        "event_time": listing.Key(listing.MOMENT, Unknown.LEFT_OUT),
+        **dict.fromkeys(("odds", "far_space_time_hz"), listing.Key(listing.NUMBER, Unknown.LEFT_OUT)),
+        "superevent_id": listing.Key(listing.TEXT),
+        "frb_id": listing.Key(listing.ID),
+    },
+    counted_at_most=COUNTED_AT_MOST,
 )
-EXPORTED = tuple(LINE.split(", "))
 
 
-def conditions(filters: Filters) -> tuple[str, list[Any]]:
-    """Return a WHERE clause and its arguments."""
-    clauses: list[str] = []
-    arguments: list[Any] = []
-    for clause, value in (
-        ("event_time >= ${}", filters.since),
-        ("event_time < ${}", filters.until),
-        ("state = ${}", filters.state),
-        ("is_test = ${}", filters.is_test),
-        ("odds >= ${}", filters.odds_min),
-        ("superevent_id = ${}", filters.superevent_id),
-        ("frb_id = ${}", filters.frb_id),
-    ):
-        if value is not None:
-            arguments.append(value)
-            clauses.append(clause.format(len(arguments)))
-    if filters.is_announced is not None:
-        # As the index of the open ones says it.
-        clauses.append("is_open" if filters.is_announced else "NOT is_open")
-    return " AND ".join(clauses) or "true", arguments
-
-
-def select(filters: Filters, order: Order, place: Sequence[Any] | None, *, limit: int) -> tuple[str, list[Any]]:
-    """Return the query of the lines behind `place`, and its arguments."""
-    where, arguments = conditions(filters)
-    where += f" AND {order.by.value} IS NOT NULL"
-    if place is not None:
-        places = ", ".join(f"${len(arguments) + n}" for n in range(1, len(place) + 1))
-        where += f" AND ({', '.join(order.columns)}) {'<' if order.descending else '>'} ({places})"
-        arguments = [*arguments, *place]
-    direction = "DESC" if order.descending else "ASC"
-    by = ", ".join(f"{column} {direction}" for column in order.columns)
-    query = f"SELECT {LINE} FROM coincidence.pair_lines WHERE {where} ORDER BY {by} LIMIT {limit}"  # noqa: S608
-    return query, arguments
-
-
-class PairTable:
+class PairTable(listing.Table):
     """Reads lines through a pool."""
 
-    def __init__(self, pool: asyncpg.Pool) -> None:
-        self._pool = pool
-
-    async def page(self, filters: Filters, order: Order, *, limit: int, cursor: str | None = None) -> Page:
-        """Return at most `limit` lines, beginning behind `cursor`.
-
-        Raises
-        ------
-        InvalidInputError
-            The cursor is none that a page of this order gave.
-        """
-        place = None if cursor is None else _read_cursor(cursor, order)
-        rows = await self._fetch(*select(filters, order, place, limit=limit + 1))
-        more, rows = len(rows) > limit, rows[:limit]
-        return Page([dict(row) for row in rows], _cursor(dict(rows[-1]), order) if more else None)
-
-    async def count(self, filters: Filters) -> int:
-        """Return how many lines there are; `COUNTED_AT_MOST` means so many or more."""
-        where, arguments = conditions(filters)
-        counted = f"SELECT FROM coincidence.pair_lines WHERE {where} LIMIT {COUNTED_AT_MOST}"
-        rows = await self._fetch(f"SELECT count(*) AS n FROM ({counted}) AS counted", arguments)  # noqa: S608
-        return int(rows[0]["n"])
-
-    async def all_lines(self, filters: Filters, order: Order) -> AsyncIterator[Sequence[Mapping[str, Any]]]:
-        """Yield all lines, some at once; no connection is held while the reader of them is slow."""
-        cursor: str | None = None
-        while True:
-            page = await self.page(filters, order, limit=EXPORT_ROWS_AT_ONCE, cursor=cursor)
-            yield page.lines
-            cursor = page.cursor
-            if cursor is None:
-                return
-
-    async def _fetch(self, query: str, arguments: Sequence[Any]) -> list[asyncpg.Record]:
-        async with borrowed(self._pool) as connection:
-            with translated_errors():
-                return list(await connection.fetch(query, *arguments))
-
-
-def _cursor(line: Mapping[str, Any], order: Order) -> str:
-    text = _PLACE.dump_json([line[column] for column in order.columns])
-    return base64.urlsafe_b64encode(text).decode().rstrip("=")
-
-
-def _read_cursor(cursor: str, order: Order) -> list[Any]:
-    try:
-        values = _PLACE.validate_json(base64.urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4)))
-        types = (_NUMBER if order.is_partial else _MOMENT, _NAME, _ID)
-        return [kind.validate_python(value) for kind, value in zip(types, values, strict=True)]
-    except ValueError:  # of base64, of the characters, of pydantic
-        raise InvalidInputError("after", cursor, "what a page of this order links to") from None
-
-
-_PLACE = TypeAdapter(list[Any])
-_NUMBER: TypeAdapter[Any] = TypeAdapter(Annotated[float, Field(allow_inf_nan=False)])
-_MOMENT: TypeAdapter[Any] = TypeAdapter(
-    Annotated[AwareDatetime, Field(ge=datetime(2, 1, 1, tzinfo=UTC), le=datetime(9998, 1, 1, tzinfo=UTC))]
-)
-_NAME: TypeAdapter[Any] = TypeAdapter(Annotated[str, Field(pattern=r"^[^\x00]*$")])
-_ID: TypeAdapter[Any] = TypeAdapter(Annotated[int, Field(ge=0, lt=2**63)])
+    listing = LISTING
 
 
 @dataclass(frozen=True)

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import math
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import Enum
-from typing import Annotated, Any
 
 import asyncpg
 import structlog
-from pydantic import AwareDatetime, Field, TypeAdapter
 
+from services.console import listing
+from services.console.listing import Unknown
 from services.console.settings import NAME
 from shared.db.errors import translated_errors
 from shared.db.pool import borrowed
 from shared.db.unit_of_work import UnitOfWork
-from shared.errors import InvalidInputError, TransientError
+from shared.errors import TransientError
 from shared.events.gw import GwAlert, GwSkymap
 from shared.inbox.subscription import Received, Subscription
 from shared.kafka.message import Message
@@ -28,12 +27,13 @@ from shared.schema.topics import dead_letter_topic
 
 ALERTS, SKYMAPS = "gw.alerts", "gw.skymaps"
 COUNTED_AT_MOST = 20_000
-EXPORT_ROWS_AT_ONCE = 1000
 GATHERED_AT_ONCE = 500
 SECONDS_PER_YEAR = 365.25 * 86_400
 RETRY_S = 5.0
 NEVER_HZ = 1e-300
 # One over less is more than floats hold.
+LAST_CHARACTER = "\U0010ffff"
+# Whatever goes on behind a text, comes before the text and this.
 
 log = structlog.get_logger(__name__)
 
@@ -156,7 +156,7 @@ class Sort(Enum):
     """What a table can be sorted by: its name in addresses is the member's, its column the value."""
 
     time = "event_time"
-    id = "superevent_id"
+    id = "folded_id"
     kind = "kind"
     type = "alert_type"
     group = "search_group"
@@ -169,25 +169,13 @@ class Sort(Enum):
     state = "state"
     alerts = "alert_count"
 
-    @property
-    def is_always_known(self) -> bool:
-        """Whether the column is never null; where it is, those lines come last whatever the order."""
-        return self in (Sort.time, Sort.id, Sort.kind, Sort.type, Sort.state, Sort.alerts)
-
 
 @dataclass(frozen=True)
-class Order:
+class Order(listing.Order):
     """The order of a table: by a column, what is equal by time, then by id."""
 
     by: Sort = Sort.time
-    descending: bool = True
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The columns, the first counting most, up to the id: no two are equal in that."""
-        if self.by is Sort.id:
-            return (Sort.id.value,)
-        return tuple(dict.fromkeys((self.by.value, Sort.time.value, Sort.id.value)))
+    ties = ("event_time", "superevent_id")
 
 
 @dataclass(frozen=True)
@@ -217,77 +205,25 @@ class Filters:
     state: str | None = None
     prefix: str | None = None
 
-
-@dataclass(frozen=True)
-class Page:
-    """Lines of a table; `cursor` leads to the next."""
-
-    lines: Sequence[Mapping[str, Any]]
-    cursor: str | None
-
-
-class _Clauses:
-    """Conditions of a WHERE clause with their arguments."""
-
-    def __init__(self) -> None:
-        self.arguments: list[Any] = []
-        self._clauses: list[str] = []
-
-    def add(self, clause: str, *values: Any) -> None:
-        places = [f"${len(self.arguments) + n}" for n in range(1, len(values) + 1)]
-        self.arguments.extend(values)
-        self._clauses.append(clause.format(*places))
-
-    def __str__(self) -> str:
-        return " AND ".join(self._clauses) or "true"
-
-
-def _conditions(filters: Filters) -> _Clauses:
-    far_hz = None if filters.far_max_per_year is None else filters.far_max_per_year / SECONDS_PER_YEAR
-    clauses = _Clauses()
-    for clause, value in (
-        ("event_time >= {}", filters.since),
-        ("event_time < {}", filters.until),
-        ("kind = {}", filters.kind),
-        ("alert_type = {}", filters.alert_type),
-        ("search_group = {}", filters.search_group),
-        ("source_class = {}", filters.source_class),
-        ("far_hz <= {}", far_hz),
-        ("area_90_deg2 <= {}", filters.area_90_max_deg2),
-        ("distance_mean_mpc <= {}", filters.distance_max_mpc),
-        ("significant = {}", filters.significant),
-        ("state = {}", filters.state),
-        ("lower(superevent_id) LIKE lower({}) || '%'", None if filters.prefix is None else _literal(filters.prefix)),
-    ):
-        if value is not None:
-            clauses.add(clause, value)
-    return clauses
-
-
-def _literal(text: str) -> str:
-    return text.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_")
-
-
-Place = Sequence[Any]
-"""The values of a line in the columns of the order."""
-
-
-def select(filters: Filters, order: Order, place: Place | None, *, unknown: bool, limit: int) -> tuple[str, list[Any]]:
-    """Return the query of the lines behind `place`, and its arguments.
-
-    Lines whose first column is null are asked for by themselves (`unknown`): each question is one walk along an index.
-    """
-    clauses = _conditions(filters)
-    columns = order.columns[1:] if unknown else order.columns
-    if not order.by.is_always_known:
-        clauses.add(f"{order.by.value} IS {'' if unknown else 'NOT '}NULL")
-    if place is not None:
-        places = ", ".join(["{}"] * len(columns))
-        clauses.add(f"({', '.join(columns)}) {'<' if order.descending else '>'} ({places})", *place[-len(columns) :])
-    direction = "DESC" if order.descending else "ASC"
-    by = ", ".join(f"{column} {direction}" for column in columns)
-    query = f"SELECT * FROM superevents WHERE {clauses} ORDER BY {by} LIMIT {limit}"  # noqa: S608  (our own columns)
-    return query, clauses.arguments
+    def conditions(self) -> Sequence[listing.Condition]:
+        """Return what lines must fulfil."""
+        conditions = listing.given(
+            ("event_time >= {}", self.since),
+            ("event_time < {}", self.until),
+            ("kind = {}", self.kind),
+            ("alert_type = {}", self.alert_type),
+            ("search_group = {}", self.search_group),
+            ("source_class = {}", self.source_class),
+            ("far_hz <= {}", None if self.far_max_per_year is None else self.far_max_per_year / SECONDS_PER_YEAR),
+            ("area_90_deg2 <= {}", self.area_90_max_deg2),
+            ("distance_mean_mpc <= {}", self.distance_max_mpc),
+            ("significant = {}", self.significant),
+            ("state = {}", self.state),
+        )
+        if self.prefix is not None:
+            prefix = self.prefix.lower()
+            conditions.append(("folded_id >= {} AND folded_id < {}", prefix, prefix + LAST_CHARACTER))
+        return conditions
 
 
 _VALUES = """
@@ -302,89 +238,36 @@ SELECT value FROM found WHERE value IS NOT NULL LIMIT 50
 # One step along the index for each, however many lines there are.
 
 
-class SupereventTable:
+EXPORTED = ("superevent_id", "kind", "is_test", "state", "alert_type", "alert_count", "event_time", "updated_at",
+            "far_hz", "significant", "search_group", "pipeline", "source_class", "source_probability", "area_50_deg2",
+            "area_90_deg2", "distance_mean_mpc", "distance_std_mpc")  # fmt: skip
+LISTING = listing.Listing(
+    source="superevents",
+    columns=(*EXPORTED, "folded_id"),
+    keys={
+        **dict.fromkeys(("superevent_id", "folded_id", "kind", "alert_type", "state"), listing.Key(listing.TEXT)),
+        **dict.fromkeys(("search_group", "source_class"), listing.Key(listing.TEXT, Unknown.LAST)),
+        **dict.fromkeys(
+            ("far_hz", "area_50_deg2", "area_90_deg2", "distance_mean_mpc"), listing.Key(listing.NUMBER, Unknown.LAST)
+        ),
+        "event_time": listing.Key(listing.MOMENT),
+        "significant": listing.Key(listing.FLAG, Unknown.LAST),
+        "alert_count": listing.Key(listing.COUNT),
+    },
+    counted_at_most=COUNTED_AT_MOST,
+)
+
+
+class SupereventTable(listing.Table):
     """Reads lines through a pool."""
 
-    def __init__(self, pool: asyncpg.Pool) -> None:
-        self._pool = pool
-
-    async def page(self, filters: Filters, order: Order, *, limit: int, cursor: str | None = None) -> Page:
-        """Return at most `limit` lines, beginning behind `cursor`.
-
-        Raises
-        ------
-        InvalidInputError
-            The cursor is none that a page of this order gave.
-        """
-        place = None if cursor is None else _read_cursor(cursor, order)
-        rows: list[asyncpg.Record] = []
-        if place is None or place[0] is not None:
-            rows = await self._fetch(*select(filters, order, place, unknown=False, limit=limit + 1))
-            place = None
-        if len(rows) <= limit and not order.by.is_always_known:
-            rows += await self._fetch(*select(filters, order, place, unknown=True, limit=limit + 1 - len(rows)))
-        more, rows = len(rows) > limit, rows[:limit]
-        return Page([dict(row) for row in rows], _cursor(dict(rows[-1]), order) if more else None)
-
-    async def count(self, filters: Filters) -> int:
-        """Return how many lines there are; `COUNTED_AT_MOST` means so many or more."""
-        clauses = _conditions(filters)
-        some = f"SELECT FROM superevents WHERE {clauses} LIMIT {COUNTED_AT_MOST}"
-        rows = await self._fetch(f"SELECT count(*) AS n FROM ({some}) AS counted", clauses.arguments)  # noqa: S608
-        return int(rows[0]["n"])
-
-    async def all_lines(self, filters: Filters, order: Order) -> AsyncIterator[Sequence[Mapping[str, Any]]]:
-        """Yield all lines, some at once; no connection is held while the reader of them is slow."""
-        cursor: str | None = None
-        while True:
-            page = await self.page(filters, order, limit=EXPORT_ROWS_AT_ONCE, cursor=cursor)
-            yield page.lines
-            cursor = page.cursor
-            if cursor is None:
-                return
+    listing = LISTING
 
     async def values(self) -> dict[Sort, list[str]]:
         """Return the groups and classes that there are."""
-        return {
-            sort: [row["value"] for row in await self._fetch(_VALUES.format(column=sort.value))]
-            for sort in (Sort.group, Sort.classification)
-        }
-
-    async def _fetch(self, query: str, arguments: Sequence[Any] = ()) -> list[asyncpg.Record]:
-        async with borrowed(self._pool) as connection:
-            with translated_errors():
-                return list(await connection.fetch(query, *arguments))
-
-
-def _cursor(line: Mapping[str, Any], order: Order) -> str:
-    text = _PLACE.dump_json([line[column] for column in order.columns])
-    return base64.urlsafe_b64encode(text).decode().rstrip("=")
-
-
-def _read_cursor(cursor: str, order: Order) -> Place:
-    try:
-        values = _PLACE.validate_json(base64.urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4)))
-        return [
-            _TYPES[Sort(column)].validate_python(value) for column, value in zip(order.columns, values, strict=True)
-        ]
-    except ValueError:  # of base64, of the characters, of pydantic
-        raise InvalidInputError("after", cursor, "what a page of this order links to") from None
-
-
-Moment = Annotated[AwareDatetime, Field(ge=datetime(2, 1, 1, tzinfo=UTC), le=datetime(9998, 1, 1, tzinfo=UTC))]
-# Python's years end a little farther out, and a moment there may have no equal in UTC.
-_PLACE = TypeAdapter(list[Any])
-_TEXT: TypeAdapter[Any] = TypeAdapter(Annotated[str, Field(pattern=r"^[^\x00]*$")])
-_TEXT_OR_NONE: TypeAdapter[Any] = TypeAdapter(Annotated[str, Field(pattern=r"^[^\x00]*$")] | None)
-_NUMBER: TypeAdapter[Any] = TypeAdapter(Annotated[float, Field(allow_inf_nan=False)] | None)
-_TYPES: Mapping[Sort, TypeAdapter[Any]] = {
-    **dict.fromkeys((Sort.id, Sort.kind, Sort.type, Sort.state), _TEXT),
-    **dict.fromkeys((Sort.group, Sort.classification), _TEXT_OR_NONE),
-    **dict.fromkeys((Sort.far, Sort.area_50, Sort.area_90, Sort.distance), _NUMBER),
-    Sort.time: TypeAdapter(Moment),
-    Sort.significance: TypeAdapter(bool | None),
-    Sort.alerts: TypeAdapter(Annotated[int, Field(ge=0, lt=2**31)]),
-}
+        sorts = (Sort.group, Sort.classification)
+        found = await asyncio.gather(*(self._fetch(_VALUES.format(column=sort.value)) for sort in sorts))
+        return {sort: [row["value"] for row in rows] for sort, rows in zip(sorts, found, strict=True)}
 
 
 def far_text(far_hz: float | None) -> str | None:

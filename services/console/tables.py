@@ -27,15 +27,17 @@ superevents = sa.Table(
     sa.Column("area_90_deg2", sa.Double),
     sa.Column("distance_mean_mpc", sa.Double),
     sa.Column("distance_std_mpc", sa.Double),
-    sa.Index("ix_superevents_newest", sa.text("event_time DESC"), sa.text("superevent_id DESC")),
-    sa.Index(
-        "ix_superevents_prefix",
-        sa.func.lower(sa.literal_column("superevent_id")).label("prefix"),
-        postgresql_ops={"prefix": "text_pattern_ops"},
+    sa.Column(
+        "folded_id",
+        sa.Text(collation="C"),
+        sa.Computed("lower(superevent_id)", persisted=True),
+        comment="The id in small letters: sorted by, and searched by how it begins.",
     ),
+    sa.Index("ix_superevents_newest", sa.text("event_time DESC"), sa.text("superevent_id DESC")),
     *(
         sa.Index(f"ix_superevents_{column}", column, "event_time", "superevent_id")
         for column in (
+            "folded_id",
             "kind",
             "alert_type",
             "search_group",

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import csv
-import io
-import json
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
-from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import HTMLResponse, StreamingResponse
 from markupsafe import Markup
-from pydantic import AfterValidator, BaseModel, Field, model_validator
+from pydantic import Field
 
 from services.console.charts.maps import BurstDistance, DistanceDrawings, SkyDrawings
 from services.console.charts.sky import Ellipse
@@ -34,44 +28,31 @@ from services.console.coincidences import (
     plain,
     read_pair,
 )
+from services.console.columns import Column
+from services.console.export import as_file
+from services.console.pages.listing import LINES, After, FileFormat, Limit, ListingQuery, Moment, Way
 from services.console.site import Site
 from services.console.superevent_history import Answer, soon
 from shared.events.blob import BlobRef
 from shared.http.problems import ProblemError
 
-LINES = 50
 NAME = re.compile(r"([0-9A-Za-z]{1,40})-([0-9]{1,18})")
 STATES = ("ANNOUNCED", "NOT_ANNOUNCED", "WITHDRAWN", "OUTSIDE")
-FIRST, LAST = datetime(1000, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
 
 
-def _in_utc(moment: datetime) -> datetime:
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
-
-
-Moment = Annotated[datetime, AfterValidator(_in_utc), Field(ge=FIRST, le=LAST)]
-
-
-class FilterQuery(BaseModel):
-    """The filters, as a form sends them: what is left empty is any."""
-
-    model_config = {"extra": "forbid"}
+class FilterQuery(ListingQuery):
+    """The filters, as a form sends them."""
 
     since: Moment | None = None
     until: Moment | None = None
     state: Literal["ANNOUNCED", "NOT_ANNOUNCED", "WITHDRAWN", "OUTSIDE"] | None = None
     announced: Literal["yes", "no"] | None = None
     test: Literal["yes", "no"] | None = None
-    odds_min: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    odds_min: Limit | None = None
     superevent: Annotated[str, Field(max_length=40, pattern=r"^[0-9A-Za-z]*$")] | None = None
     burst: Annotated[int, Field(ge=0, lt=2**63)] | None = None
     sort: Literal["decided", "time", "odds", "far"] = "decided"
-    order: Literal["asc", "desc"] = "desc"
-
-    @model_validator(mode="before")
-    @classmethod
-    def _without_empty(cls, sent: Any) -> Any:
-        return {name: value for name, value in sent.items() if value != ""} if isinstance(sent, dict) else sent
+    order: Way = "desc"
 
     @property
     def filters(self) -> Filters:
@@ -92,54 +73,43 @@ class FilterQuery(BaseModel):
         """The order asked for."""
         return Order(Sort[self.sort], descending=self.order == "desc")
 
-    def address(self, path: str, **changes: Any) -> str:
-        """Return the address of this question with some of it changed; None leaves out."""
-        known = self.model_dump(mode="json", exclude_defaults=True) | changes
-        told = {name: value for name, value in known.items() if value is not None}
-        return f"{path}?{urlencode(told)}" if told else path
-
 
 class TableQuery(FilterQuery):
     """A page of the table."""
 
-    after: Annotated[str, Field(max_length=400)] | None = None
+    after: After = None
 
 
 class ExportQuery(FilterQuery):
     """All of it in a file."""
 
-    format: Literal["csv", "json"] = "csv"
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of the table; `field` is its name in the help, `sort` None when it is no order."""
-
-    field: str
-    sort: Sort | None = None
-    largest_first: bool = True
-    is_number: bool = False
+    format: FileFormat = "csv"
 
 
 COLUMNS = (
-    Column("pair"),
-    Column("event_time", Sort.time),
-    Column("state"),
-    Column("offset", is_number=True),
-    Column("overlap", is_number=True),
-    Column("far", Sort.far, largest_first=False, is_number=True),
-    Column("odds", Sort.odds, is_number=True),
-    Column("decided", Sort.decided),
+    Column("Coincidence", "The superevent and the number of the burst; it is the key on mma.coincidences."),
+    Column("Time of the wave", "At the geocentre.", "time"),
+    Column(
+        "State",
+        "Announced: told, and it stands. Not announced: something speaks against it. Withdrawn: the wave was retracted,"
+        " or the burst withdrawn or rejected. Outside: it was in a window once, and a correction took it out.",
+    ),
+    Column("Offset", "Burst less wave; above 0 the burst came later.", is_number=True),
+    Column("Overlap", "Of the positions: 1 says nothing, far above 1 they agree.", is_number=True),
+    Column(
+        "Joint false alarms",
+        "How often chance does as well in time and place, before trials.",
+        "far",
+        largest_first=False,
+        is_number=True,
+    ),
+    Column("Odds", "A common source against chance.", "odds", is_number=True),
+    Column(
+        "Decided",
+        "When the newest decision was taken; every newer alert, map or revision of the burst leads to one.",
+        "decided",
+    ),
 )
-
-
-@dataclass(frozen=True)
-class Head:
-    """The head of a column with the address that sorts by it."""
-
-    column: Column
-    address: str | None
-    direction: str | None
 
 
 def routes(site: Site) -> APIRouter:
@@ -166,15 +136,17 @@ def routes(site: Site) -> APIRouter:
     @router.get("/mma")
     async def show_table(request: Request, query: Annotated[TableQuery, Query()]) -> HTMLResponse:
         visitor = await site.sessions.reader(request)
-        page = await table.page(query.filters, query.table_order, limit=LINES, cursor=query.after)
+        page, total = await asyncio.gather(
+            table.page(query.filters, query.table_order, limit=LINES, cursor=query.after), table.count(query.filters)
+        )
         return site.pages.page(
             request,
             visitor,
             "coincidences.html",
             query=query,
             page=page,
-            heads=[_head(column, query) for column in COLUMNS],
-            total=await table.count(query.filters),
+            heads=query.heads("/mma", COLUMNS, query.table_order),
+            total=total,
             counted_at_most=COUNTED_AT_MOST,
             is_filtered=query.filters != Filters(),
             is_partial=query.table_order.is_partial,
@@ -186,14 +158,8 @@ def routes(site: Site) -> APIRouter:
     @router.get("/mma/export")
     async def export(request: Request, query: Annotated[ExportQuery, Query()]) -> StreamingResponse:
         await site.sessions.reader(request)
-        batches = table.all_lines(query.filters, query.table_order)
-        first = await anext(batches)  # what fails, fails before the answer begins
-        chunks = _as_csv(first, batches) if query.format == "csv" else _as_json(first, batches)
-        return StreamingResponse(
-            chunks,
-            media_type="text/csv; charset=utf-8" if query.format == "csv" else "application/json",
-            headers={"Content-Disposition": f'attachment; filename="coincidences.{query.format}"'},
-        )
+        lines = table.all_lines(query.filters, query.table_order)
+        return await as_file(lines, EXPORTED, name="coincidences", file_format=query.format)
 
     @router.get("/mma/{name}")
     async def show(request: Request, name: str) -> HTMLResponse:
@@ -243,16 +209,6 @@ def routes(site: Site) -> APIRouter:
         return await file(scores.combined_skymap if scores else None, name=f"{name}-combined.fits")
 
     return router
-
-
-def _head(column: Column, query: TableQuery) -> Head:
-    if column.sort is None:
-        return Head(column, None, None)
-    is_sorted = query.sort == column.sort.name
-    largest_first = query.order == "asc" if is_sorted else column.largest_first
-    direction = {"asc": "ascending", "desc": "descending"}[query.order] if is_sorted else None
-    order = "desc" if largest_first else "asc"
-    return Head(column, query.address("/mma", sort=column.sort.name, order=order, after=None), direction)
 
 
 # The drawings.
@@ -369,44 +325,3 @@ def _numbers(pair: Pair) -> list[Number]:
         Number("prior_odds", scores.prior_odds),
         Number("background", None, text=counted),
     ]  # fmt: skip
-
-
-# Files.
-
-Lines = Sequence[Mapping[str, Any]]
-
-
-async def _as_csv(first: Lines, others: AsyncIterator[Lines]) -> AsyncIterator[str]:
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(EXPORTED)
-    async for lines in _from(first, others):
-        writer.writerows([_plain(line[name], in_table=True) for name in EXPORTED] for line in lines)
-        yield buffer.getvalue()
-        buffer.seek(0)
-        buffer.truncate()
-
-
-async def _as_json(first: Lines, others: AsyncIterator[Lines]) -> AsyncIterator[str]:
-    opening = "["
-    async for lines in _from(first, others):
-        if lines:
-            told = (json.dumps({name: _plain(line[name]) for name in EXPORTED}) for line in lines)
-            yield opening + ",\n".join(told)
-            opening = ",\n"
-    yield "[]" if opening == "[" else "]"
-
-
-async def _from(first: Lines, others: AsyncIterator[Lines]) -> AsyncIterator[Lines]:
-    yield first
-    async for lines in others:
-        yield lines
-
-
-def _plain(value: Any, *, in_table: bool = False) -> Any:
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if in_table and isinstance(value, str) and value[:1] in "=+-@\t\r" and value:
-        # A spreadsheet would take it for a formula.
-        return f"'{value}"
-    return value

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Form, Path, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from pydantic import BaseModel, BeforeValidator, Field
 
+from services.console.access import address_of
 from services.console.audit import Audit
 from services.console.site import Site
 from shared.errors import TransientError
@@ -20,7 +21,6 @@ from shared.http.problems import ProblemError
 
 LINES = 50
 OPERATOR = "operate"
-MAY_SEE_REQUESTS = ("operate", "read")
 TEXT = r"^[^\x00-\x1f\x7f]*$"
 # Neither PostgreSQL nor a line of a log takes the others.
 RETRIED = {DeliveryState.FAILED, DeliveryState.UNKNOWN, DeliveryState.SUPPRESSED, DeliveryState.PENDING}
@@ -110,6 +110,7 @@ def routes(site: Site) -> APIRouter:
         statement = select(query, LINES)
         rows = await site.fetch(statement.sql, *statement.arguments)
         following = rows[LINES - 1]["id"] if len(rows) > LINES else None
+        channels = {row["name"] for row in await site.fetch(_CHANNELS)} | ({query.channel} if query.channel else set())
         return site.pages.page(
             request,
             visitor,
@@ -117,8 +118,8 @@ def routes(site: Site) -> APIRouter:
             query=query,
             rows=rows[:LINES],
             next_address=query.address(cursor=following) if following else None,
-            channels=[row["name"] for row in await site.fetch(_CHANNELS)],
-            states=list(DeliveryState),
+            channels=[(channel, channel) for channel in sorted(channels)],
+            states=[(state.value, state.lower()) for state in DeliveryState],
             retried=OFFERED,
         )
 
@@ -130,7 +131,7 @@ def routes(site: Site) -> APIRouter:
             raise ProblemError(404, "Not found", f"there is no delivery {delivery_id}")
         sent: dict[str, Any] | None = None
         problem = None
-        if visitor.may(*MAY_SEE_REQUESTS):
+        if visitor.is_insider:
             try:
                 sent = (await site.notifier.get(f"/api/v1/deliveries/{delivery_id}", visitor.token)).json()
             except TransientError as error:
@@ -143,15 +144,16 @@ def routes(site: Site) -> APIRouter:
             sent={name: _indented(sent[name]) for name in ("request", "answer")} if sent is not None else None,
             problem=problem,
             retried=RETRIED,
-            entries=await audit.entries(target=_target(delivery_id), limit=LINES),
+            entries=await audit.entries(target=_target(delivery_id), limit=LINES) if visitor.is_insider else [],
         )
 
     @router.post("/system/deliveries/{delivery_id}/retry")
     async def retry(request: Request, delivery_id: DeliveryId, send_again: Annotated[bool, Form()] = False) -> Response:
         visitor = await site.sessions.actor(request, OPERATOR)
+        who, target = str(visitor.name), _target(delivery_id)
         detail = "although it may have arrived" if send_again else ""
         async with audit.record(
-            who=str(visitor.name), action="tried again", target=_target(delivery_id), detail=detail
+            who=who, address=address_of(request), action="tried again", target=target, detail=detail
         ):
             body = {"send_again": send_again}
             await site.notifier.post(f"/api/v1/deliveries/{delivery_id}/retry", visitor.token, body)
@@ -164,7 +166,10 @@ def routes(site: Site) -> APIRouter:
         reason: Annotated[str, Form(max_length=500, pattern=TEXT)] = "",
     ) -> Response:
         visitor = await site.sessions.actor(request, OPERATOR)
-        async with audit.record(who=str(visitor.name), action="suppressed", target=_target(delivery_id), detail=reason):
+        who, target = str(visitor.name), _target(delivery_id)
+        async with audit.record(
+            who=who, address=address_of(request), action="suppressed", target=target, detail=reason
+        ):
             body = {"reason": reason}
             await site.notifier.post(f"/api/v1/deliveries/{delivery_id}/suppress", visitor.token, body)
         return RedirectResponse(f"/system/deliveries/{delivery_id}", status_code=303)

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
 from services.console import bursts
-from services.console.pages import superevents
+from services.console.pages import coincidences, superevents
 from services.console.site import Site
 
 
@@ -22,7 +22,8 @@ def routes(site: Site) -> APIRouter:
             visitor,
             "help.html",
             superevent_columns=[(column.name, column.title) for column in superevents.COLUMNS],
-            burst_columns=[(column.label, column.title) for column in bursts.COLUMNS],
+            burst_columns=[(column.name, column.title) for column in bursts.COLUMNS],
+            pair_columns=[(column.name, column.title) for column in coincidences.COLUMNS],
         )
 
     return router

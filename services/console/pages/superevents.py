@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import csv
-import io
-import json
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, Literal
-from urllib.parse import urlencode
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import HTMLResponse, StreamingResponse
 from markupsafe import Markup
-from pydantic import AfterValidator, BaseModel, Field, model_validator
+from pydantic import Field
 
 from services.console.charts.histogram import histogram
 from services.console.charts.maps import SkyDrawings
+from services.console.columns import Column
+from services.console.export import as_file
+from services.console.pages.listing import LINES, After, FileFormat, Limit, ListingQuery, Moment, Way
 from services.console.site import Site, age_text
 from services.console.superevent_history import Answer, MapComparisons, MapLine, Superevent, read_superevent, soon
 from services.console.superevents import (
     COUNTED_AT_MOST,
+    EXPORTED,
     Filters,
     Order,
     Sort,
@@ -36,7 +36,6 @@ from shared.events.blob import BlobRef
 from shared.events.gw import AlertType, RawFormat, SupereventKind
 from shared.http.problems import ProblemError
 
-LINES = 50
 SUPEREVENT_ID = re.compile(r"[0-9A-Za-z]{1,40}")
 FITS_TYPE, BYTES_TYPE = "application/fits", "application/octet-stream"
 RAW_ENDINGS = {RawFormat.AVRO: "avro", RawFormat.JSON: "json"}
@@ -54,59 +53,29 @@ PROPERTIES = {
 }
 
 
-@dataclass(frozen=True)
-class Column:
-    """A column of the table.
-
-    Attributes
-    ----------
-    title
-        What it means, in a few words.
-    largest_first
-        The order that a first click gives.
-    """
-
-    sort: Sort
-    name: str
-    title: str
-    largest_first: bool = True
-    is_number: bool = False
-
-
 COLUMNS = (
-    Column(Sort.time, "Time", "When the wave arrived"),
-    Column(Sort.id, "Superevent", "Its name; MS and TS are mock and test"),
-    Column(Sort.type, "Alert", "Type of the current alert", largest_first=False),
-    Column(Sort.group, "Group", "Search group and pipeline", largest_first=False),
-    Column(Sort.classification, "Class", "The most probable source", largest_first=False),
-    Column(Sort.far, "False alarms", "How often noise looks as good", largest_first=False, is_number=True),
-    Column(
-        Sort.area_50, "50 % area", "Smallest area with half of the probability", largest_first=False, is_number=True
-    ),
-    Column(Sort.area_90, "90 % area", "Smallest area with 90 % of it", largest_first=False, is_number=True),
-    Column(Sort.distance, "Distance", "Luminosity distance over the whole sky", largest_first=False, is_number=True),
-    Column(Sort.significance, "Significant", "Whether the IGWN calls it significant"),
-    Column(Sort.state, "State", "Open, or retracted for good", largest_first=False),
-    Column(Sort.alerts, "Alerts", "Alerts so far", is_number=True),
+    Column("Time", "When the wave arrived", "time"),
+    Column("Superevent", "Its name; MS and TS are mock and test", "id"),
+    Column("Alert", "Type of the current alert", "type", largest_first=False),
+    Column("Group", "Search group and pipeline", "group", largest_first=False),
+    Column("Class", "The most probable source", "classification", largest_first=False),
+    Column("False alarms", "How often noise looks as good", "far", largest_first=False, is_number=True),
+    Column("50 % area", "Smallest area with half of the probability", "area_50", largest_first=False, is_number=True),
+    Column("90 % area", "Smallest area with 90 % of it", "area_90", largest_first=False, is_number=True),
+    Column("Distance", "Luminosity distance over the whole sky", "distance", largest_first=False, is_number=True),
+    Column("Significant", "Whether the IGWN calls it significant", "significance"),
+    Column("State", "Open, or retracted for good", "state", largest_first=False),
+    Column("Alerts", "Alerts so far", "alerts", is_number=True),
 )
 
 
-def _in_utc(moment: datetime) -> datetime:
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
-
-
-FIRST, LAST = datetime(1000, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
-Moment = Annotated[datetime, AfterValidator(_in_utc), Field(ge=FIRST, le=LAST)]
 Word = Annotated[str, Field(max_length=200, pattern=r"^[^\x00]*$")]
-Limit = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Choice = Literal["time", "id", "kind", "type", "group", "classification", "far", "area_50", "area_90", "distance",
                  "significance", "state", "alerts"]  # fmt: skip
 
 
-class FilterQuery(BaseModel):
-    """The filters, as a form sends them: what is left empty is any."""
-
-    model_config = {"extra": "forbid"}
+class FilterQuery(ListingQuery):
+    """The filters, as a form sends them."""
 
     since: Moment | None = None
     until: Moment | None = None
@@ -121,12 +90,7 @@ class FilterQuery(BaseModel):
     significant: Literal["yes", "no"] | None = None
     state: Literal["OPEN", "RETRACTED"] | None = None
     sort: Choice = "time"
-    order: Literal["asc", "desc"] = "desc"
-
-    @model_validator(mode="before")
-    @classmethod
-    def _without_empty(cls, sent: Any) -> Any:
-        return {name: value for name, value in sent.items() if value != ""} if isinstance(sent, dict) else sent
+    order: Way = "desc"
 
     @property
     def filters(self) -> Filters:
@@ -151,23 +115,17 @@ class FilterQuery(BaseModel):
         """In which order."""
         return Order(Sort[self.sort], descending=self.order == "desc")
 
-    def address(self, path: str, **changes: Any) -> str:
-        """Return the address of the same question, but for what is changed."""
-        asked = {**self.model_dump(mode="json", exclude_defaults=True), **changes}
-        query = urlencode({name: value for name, value in asked.items() if value is not None})
-        return f"{path}?{query}" if query else path
-
 
 class TableQuery(FilterQuery):
     """A page of the table."""
 
-    after: Annotated[str, Field(max_length=2000)] | None = None
+    after: After = None
 
 
 class ExportQuery(FilterQuery):
     """All lines, as a file."""
 
-    format: Literal["csv", "json"] = "csv"
+    format: FileFormat = "csv"
 
 
 def routes(site: Site) -> APIRouter:
@@ -196,33 +154,31 @@ def routes(site: Site) -> APIRouter:
     @router.get("/gw")
     async def show_table(request: Request, query: Annotated[TableQuery, Query()]) -> HTMLResponse:
         visitor = await site.sessions.reader(request)
-        page = await table.page(query.filters, query.table_order, limit=LINES, cursor=query.after)
+        page, total, values = await asyncio.gather(
+            table.page(query.filters, query.table_order, limit=LINES, cursor=query.after),
+            table.count(query.filters),
+            table.values(),
+        )
         return site.pages.page(
             request,
             visitor,
             "superevents.html",
             query=query,
             page=page,
-            heads=[_head(column, query) for column in COLUMNS],
-            total=await table.count(query.filters),
+            heads=query.heads("/gw", COLUMNS, query.table_order),
+            total=total,
             counted_at_most=COUNTED_AT_MOST,
             is_filtered=query.filters != Filters(),
             here=query.address("/gw"),
-            options=_options(await table.values()),
+            options=_options(values),
             far_text=far_text,
         )
 
     @router.get("/gw/export")
     async def export(request: Request, query: Annotated[ExportQuery, Query()]) -> StreamingResponse:
         await site.sessions.reader(request)
-        batches = table.all_lines(query.filters, query.table_order)
-        first = await anext(batches)  # what fails, fails before the answer begins
-        chunks = _as_csv(first, batches) if query.format == "csv" else _as_json(first, batches)
-        return StreamingResponse(
-            chunks,
-            media_type="text/csv; charset=utf-8" if query.format == "csv" else "application/json",
-            headers={"Content-Disposition": f'attachment; filename="superevents.{query.format}"'},
-        )
+        lines = table.all_lines(query.filters, query.table_order)
+        return await as_file(lines, EXPORTED, name="superevents", file_format=query.format)
 
     @router.get("/gw/{superevent_id}")
     async def show(
@@ -321,23 +277,6 @@ def _options(values: Mapping[Sort, Sequence[str]]) -> dict[str, list[tuple[str, 
     }
 
 
-@dataclass(frozen=True)
-class Head:
-    """The head of a column with the address that sorts by it."""
-
-    column: Column
-    address: str
-    direction: str | None
-
-
-def _head(column: Column, query: TableQuery) -> Head:
-    is_sorted = query.sort == column.sort.name
-    largest_first = query.order == "asc" if is_sorted else column.largest_first
-    direction = {"asc": "ascending", "desc": "descending"}[query.order] if is_sorted else None
-    order = "desc" if largest_first else "asc"
-    return Head(column, query.address("/gw", sort=column.sort.name, order=order, after=None), direction)
-
-
 def _shown(superevent: Superevent, map_id: UUID | None) -> MapLine | None:
     """Return the map to show: the one asked for, else the newest of the wave."""
     if map_id is not None and (asked := superevent.map(map_id)) is not None:
@@ -395,40 +334,3 @@ def _chirp_mass(superevent: Superevent) -> Markup | None:
         title=f"Chirp mass of {superevent.superevent_id}",
         x_label="Chirp mass of the source (solar masses)",
     )
-
-
-EXPORTED = ("superevent_id", "kind", "is_test", "state", "alert_type", "alert_count", "event_time", "updated_at",
-            "far_hz", "significant", "search_group", "pipeline", "source_class", "source_probability", "area_50_deg2",
-            "area_90_deg2", "distance_mean_mpc", "distance_std_mpc")  # fmt: skip
-Lines = Sequence[Mapping[str, Any]]
-
-
-async def _as_csv(first: Lines, others: AsyncIterator[Lines]) -> AsyncIterator[str]:
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(EXPORTED)
-    async for lines in _from(first, others):
-        writer.writerows([_plain(line[name]) for name in EXPORTED] for line in lines)
-        yield buffer.getvalue()
-        buffer.seek(0)
-        buffer.truncate()
-
-
-async def _as_json(first: Lines, others: AsyncIterator[Lines]) -> AsyncIterator[str]:
-    opening = "["
-    async for lines in _from(first, others):
-        if lines:
-            told = (json.dumps({name: _plain(line[name]) for name in EXPORTED}) for line in lines)
-            yield opening + ",\n".join(told)
-            opening = ",\n"
-    yield "[]" if opening == "[" else "]"
-
-
-async def _from(first: Lines, others: AsyncIterator[Lines]) -> AsyncIterator[Lines]:
-    yield first
-    async for lines in others:
-        yield lines
-
-
-def _plain(value: Any) -> Any:
-    return value.isoformat() if isinstance(value, datetime) else value

@@ -16,7 +16,7 @@ import httpx
 import pytest
 from markupsafe import escape
 
-from tests.support.browser import PHONE, Visit
+from tests.support.browser import PHONE, WIDE, Visit
 from tests.support.console import ConsoleUnderTest, csrf_of
 from tests.support.frb_intake import EVENTS, a_burst
 from tests.support.runtime import eventually
@@ -129,7 +129,7 @@ class TestTable:
 
     def test_every_head_that_leads_somewhere_sorts_by_it(self, listed: list[int], reader: httpx.Client) -> None:
         page = reader.get("/frb", params=RANGE)
-        heads = [html.unescape(link) for link in re.findall(r'<th scope="col"[^>]*><a href="([^"]+)"', page.text)]
+        heads = [html.unescape(link) for link in re.findall(r'<th scope="col"[^>]*><a [^>]*href="([^"]+)"', page.text)]
         assert len(heads) == 8
         assert page.text.count('aria-sort="descending"') == 1
         for link in heads:
@@ -182,15 +182,15 @@ class TestTable:
         assert '<a href="/frb">All bursts</a>' in page.text
 
     @pytest.mark.parametrize("form", ["csv", "votable", "json"])
-    def test_an_export_is_the_intakes_with_the_same_filters(
+    def test_an_export_is_the_intakes_with_the_same_filters_and_order(
         self, console: ConsoleUnderTest, listed: list[int], reader: httpx.Client, form: str
     ) -> None:
-        page = reader.get("/frb", params=RANGE | {"repeater": "true"})
+        asked = RANGE | {"repeater": "true", "sort": "width", "order": "asc"}
+        page = reader.get("/frb", params=asked)
         links = [html.unescape(link) for link in re.findall(r'<a href="(/frb/export[^"]+)"', page.text)]
         (link,) = (link for link in links if f"format={form}" in link)
         answer = reader.get(link)
-        query = RANGE | {"repeater": "true", "format": form}
-        api = console.intake.client(None).get(f"{EVENTS}/export", params=query)
+        api = console.intake.client(None).get(f"{EVENTS}/export", params=asked | {"format": form})
         assert answer.content == api.content
         for name in ("content-type", "content-disposition"):
             assert answer.headers[name] == api.headers[name]
@@ -201,6 +201,64 @@ class TestTable:
     def test_an_export_that_cannot_be_is_a_page(self, reader: httpx.Client) -> None:
         answer = reader.get("/frb/export", params={"format": "xls"})
         assert (answer.status_code, answer.headers["content-type"].split(";")[0]) == (400, "text/html")
+
+
+@pytest.fixture(scope="module")
+def measured_thrice(console: ConsoleUnderTest) -> int:
+    """A burst with dispersion measures 8201, 8202 and 8203."""
+    burst_id, client = console.submit(dm=8201.0), console.intake.client(console.add_user())
+    for dm in (8202.0, 8203.0):
+        client.post(f"{EVENTS}/{burst_id}/measurements", json=a_burst(dm=dm)["measurement"]).raise_for_status()
+    return burst_id
+
+
+class TestRows:
+    ADDRESS = "/frb?dm_min=8201&dm_max=8203"
+
+    def test_the_number_of_measurements_opens_them_beneath_the_row(
+        self, console: ConsoleUnderTest, measured_thrice: int, visit: Visit
+    ) -> None:
+        window = visit()
+        window.open(self.ADDRESS)
+        button = f'button[aria-controls="versions-{measured_thrice}"]'
+        window.find(lambda page: page.locator(button), lambda it: it.focus())
+        for key, shown in (("Enter", "true"), ("Space", "false"), ("Enter", "true")):
+            window.press(key)
+            window.waits_for(f'{button}[aria-expanded="{shown}"]')
+            window.waits_for("tbody.versions tr:visible", count=3 if shown == "true" else 0)
+        assert [dm.split()[0] for dm in window.texts("tbody.versions td:nth-child(5)")] == ["8203", "8202", "8201"]
+        assert "first detection" in window.texts("tbody.versions th")[-1]
+        # As wide as the rows above.
+        assert window.count("tbody:not(.versions) td, tbody:not(.versions) th") == 23
+        assert window.count("tbody.versions tr:first-child td") + 6 == 23
+
+    def test_it_leads_to_the_page_without_javascript(
+        self, console: ConsoleUnderTest, measured_thrice: int, visit: Visit
+    ) -> None:
+        window = visit(java_script_enabled=False)
+        window.open(self.ADDRESS)
+        window.click(f"3 measurements of burst {measured_thrice}")
+        window.is_at(re.compile(rf"/frb/{measured_thrice}\?#versions"))
+        window.sees("Every measurement")
+
+
+def test_filters_are_one_line_on_a_phone_that_says_what_is_set(console: ConsoleUnderTest, visit: Visit) -> None:
+    for address, field, told in (
+        ("/frb?dm_min=300&status=confirmed", "DM to", "Filters: DM from (pc cm⁻³) 300; Status confirmed"),
+        ("/gw?id=S23&significant=yes", "Name begins with", "Filters: Name begins with S23; Significant yes"),
+        ("/mma?superevent=S23&announced=no", "Odds at least", "Filters: Announced no; Superevent S23"),
+        ("/system/deliveries?state=FAILED", "Channel", "Filters: State failed"),
+        ("/gw", "Name begins with", "Filters: none"),
+    ):
+        window = visit(size=PHONE)
+        window.open(address)
+        assert window.text("details.filters summary") == told
+        for shown in (False, True):
+            hidden = window.find(lambda page, field=field: page.get_by_label(field), lambda it: it.is_hidden())  # type: ignore[misc]
+            assert hidden is not shown, address
+            window.find(lambda page: page.locator("details.filters summary"), lambda it: it.click())
+        window.resize(WIDE)
+        assert not window.find(lambda page, field=field: page.get_by_label(field), lambda it: it.is_hidden())  # type: ignore[misc]
 
 
 def as_text(page: str) -> str:

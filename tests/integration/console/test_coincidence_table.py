@@ -116,7 +116,7 @@ async def test_every_filter_order_and_page_is_as_a_plain_search_finds_it(pool: a
 
 
 async def test_a_file_is_all_pages_in_turn(pool: asyncpg.Pool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.console.coincidences.EXPORT_ROWS_AT_ONCE", 10)
+    monkeypatch.setattr("services.console.listing.EXPORT_ROWS_AT_ONCE", 10)
     lines = await fill(pool, waves=5, bursts=5)
 
     told = [line async for batch in PairTable(pool).all_lines(Filters(), Order()) for line in batch]

@@ -103,7 +103,7 @@ def test_no_two_explanations_share_a_place(console: ConsoleUnderTest) -> None:
 
 def test_each_column_is_explained(console: ConsoleUnderTest) -> None:
     page = console.browser().get("/help").text
-    for name in (*(column.name for column in superevents.COLUMNS), *(column.label for column in bursts.COLUMNS)):
+    for name in (*(column.name for column in superevents.COLUMNS), *(column.name for column in bursts.COLUMNS)):
         assert f">{name}</dt><dd>" in page, name
 
 

@@ -17,6 +17,7 @@ from pydantic import SecretStr
 from cli.migrate import history
 from services.console.superevents import (
     COUNTED_AT_MOST,
+    LISTING,
     SECONDS_PER_YEAR,
     Filters,
     Order,
@@ -117,7 +118,7 @@ def passes(line: Line, filters: Filters) -> bool:
 
 def in_order(lines: Sequence[Line], order: Order) -> list[str]:
     """The ids in an order; those with an unknown value last."""
-    column = order.by.value
+    column = "superevent_id" if order.by is Sort.id else order.by.value
 
     def rest(line: Line) -> tuple[Any, ...]:
         return line["event_time"], line["superevent_id"]
@@ -176,6 +177,15 @@ async def test_a_page_goes_on_where_the_last_ended_whatever_comes_meanwhile(pool
     seen = [line["superevent_id"] for line in (*page.lines, *following.lines)]
     assert len(seen) == len(set(seen))
     assert {line["superevent_id"] for line in first} <= set(seen)
+
+
+@pytest.mark.parametrize("descending", [True, False])
+async def test_names_that_begin_so_are_one_walk_along_an_index(pool: asyncpg.Pool, descending: bool) -> None:
+    await store(pool, some_lines(2000))
+    query, arguments = LISTING.select(Filters(prefix="Ms1"), Order(Sort.id, descending=descending), limit=51)
+    plan = "\n".join(row[0] for row in await pool.fetch(f"EXPLAIN {query}", *arguments))
+    assert "using ix_superevents_folded_id" in plan
+    assert "Sort" not in plan
 
 
 @pytest.mark.parametrize("cursor", ["", "!", "bnVsbA", "WzEsIDIsIDNd", "W10", "ey8", "é", "WyJcdTAwMDAiXQ"])
@@ -266,6 +276,7 @@ async def test_a_line_tells_the_newest_alert_and_map_and_keeps_them_when_it_is_r
         "area_90_deg2": 100.0,
         "distance_mean_mpc": None,
         "distance_std_mpc": None,
+        "folded_id": "s1",
     }
     await tell(pool, "S1", 3, "RETRACTION", BEGIN + timedelta(hours=1), None)
     async with unit_of_work(pool) as work:

@@ -10,8 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.console import bursts
+from services.console.columns import Head
 from services.console.pages.bursts import burst_id
+from services.frb_intake import domain
 from services.frb_intake.api.v1 import ExportQuery, FilterQuery, PageQuery
+from services.frb_intake.domain import Measured, NewBurst
 from services.frb_intake.models import ObservationIn
 from shared.events.frb import FrbObservation
 from shared.http.problems import ProblemError
@@ -29,7 +32,7 @@ MEASUREMENT: dict[str, Any] = {
 class TestForms:
     def test_every_filter_and_order_is_one_of_the_intake(self) -> None:
         assert set(bursts.FILTERS) == FilterQuery.model_fields.keys()
-        assert set(bursts.FILTERS) | {"format"} == ExportQuery.model_fields.keys()
+        assert {*bursts.FILTERS, *bursts.ORDER, "format"} == ExportQuery.model_fields.keys()
         assert {*bursts.FILTERS, *bursts.ORDER, *bursts.PAGING} == PageQuery.model_fields.keys()
         sorts = {column.sort for column in bursts.COLUMNS} - {None}
         assert all(PageQuery(sort=sort).sort == sort for sort in sorts)
@@ -46,16 +49,16 @@ class TestForms:
         assert parse_qs(parts.query) == {name: [value] for name, value in {**filters, "sort": "dm"}.items()}
 
     def test_a_head_sorts_by_its_column_and_then_the_other_way(self) -> None:
-        def head(order: dict[str, str], label: str = "DM") -> bursts.Head:
-            return next(each for each in bursts.heads({"sn_min": "9"}, order, {}) if each.column.label == label)
+        def head(order: dict[str, str], name: str = "DM") -> Head:
+            return next(each for each in bursts.heads({"sn_min": "9"}, order, {}) if each.column.name == name)
 
         first = head({})
-        assert (first.address, first.aria_sort) == ("/frb?sn_min=9&sort=dm&order=desc", None)
-        assert head({}, "Arrival").aria_sort == "descending"
+        assert (first.address, first.direction) == ("/frb?sn_min=9&sort=dm&order=desc", None)
+        assert head({}, "Arrival").direction == "descending"
         second = head({"sort": "dm", "order": "desc"})
-        assert (second.address, second.aria_sort) == ("/frb?sn_min=9&sort=dm&order=asc", "descending")
+        assert (second.address, second.direction) == ("/frb?sn_min=9&sort=dm&order=asc", "descending")
         third = head({"sort": "dm", "order": "asc"})
-        assert (third.address, third.aria_sort) == ("/frb?sn_min=9&sort=dm&order=desc", "ascending")
+        assert (third.address, third.direction) == ("/frb?sn_min=9&sort=dm&order=desc", "ascending")
         assert head({}, "RA").address is None
 
 
@@ -77,6 +80,21 @@ def test_sexagesimal_coordinates_are_the_position(ra_deg: float, dec_deg: float)
     # Rounded to 0.01 s and 0.1 arc seconds.
     assert min(abs(back_ra - ra_deg), 360 - abs(back_ra - ra_deg)) < 3e-5
     assert abs(back_dec - dec_deg) < 2e-5
+
+
+def test_a_measurement_stands_in_the_table_as_the_list_tells_it() -> None:
+    measured = Measured(
+        "MB", "v1", dm_pc_cm3=411.0, dm_err_pc_cm3=1.0, snr=50.0, width_ms=5.0, flux_jy=35.0, rm_rad_m2=-613.0,
+        ellipse=Ellipse(77, -26, 0.05, 0.02, 30, 0.68),
+    )  # fmt: skip
+    new = NewBurst(submitted_by="ada", origin="upload")
+    burst = domain.create(new, frb_id=7, observatory="Tocsin", now=datetime(2026, 1, 2, tzinfo=UTC), measured=measured)
+    assert burst.latest is not None
+
+    version = bursts.version_row(burst.latest.model_dump(mode="json"))
+
+    line = bursts.row(domain.summary(burst))
+    assert version == {name: line[name] for name in version if name != "number"} | {"number": 1}
 
 
 class TestCompared:

@@ -9,18 +9,15 @@ import pytest
 from services.coincidence.settings import CoincidenceSection
 from services.console.access import NOBODY
 from services.console.coincidences import (
+    LISTING,
     Alert,
     Decision,
     Filters,
     Order,
     Pair,
     Sort,
-    _cursor,
-    _read_cursor,
-    conditions,
     plain,
     score_changes,
-    select,
 )
 from services.console.pages.coincidences import FilterQuery, _numbers, _timeline
 from services.console.settings import ConsoleSection
@@ -48,8 +45,8 @@ def scores(**changes: object) -> CoincidenceScores:
 def test_a_cursor_leads_on_from_exactly_where_a_page_ended(sort: Sort, descending: bool) -> None:
     order = Order(sort, descending=descending)
 
-    place = _read_cursor(_cursor(LINE, order), order)
-    query, arguments = select(Filters(), order, place, limit=2)
+    place = LISTING.place(LISTING.cursor(LINE, order), order)
+    query, arguments = LISTING.select(Filters(), order, place, limit=2)
 
     assert arguments == [LINE[sort.value], "S1a", 7]
     assert f"({sort.value}, superevent_id, frb_id) {'<' if descending else '>'} ($1, $2, $3)" in query
@@ -58,18 +55,18 @@ def test_a_cursor_leads_on_from_exactly_where_a_page_ended(sort: Sort, descendin
 @pytest.mark.parametrize("cursor", ["", "x", "!!!", "W10", "WzEsMiwzXQ", "é", "A" * 400])
 def test_other_cursors_are_refused(cursor: str) -> None:
     with pytest.raises(InvalidInputError, match="after"):
-        _read_cursor(cursor, Order())
+        LISTING.place(cursor, Order())
 
 
 def test_each_filter_is_an_argument_and_no_text_of_the_query() -> None:
     filters = Filters(NOW, NOW, "OUTSIDE", True, False, 0.5, "S1'; DROP", 7)
 
-    where, arguments = conditions(filters)
+    query, arguments = LISTING.count(filters)
 
-    assert "DROP" not in where
+    assert "DROP" not in query
     assert arguments == [NOW, NOW, "OUTSIDE", False, 0.5, "S1'; DROP", 7]
-    assert where.count(" AND ") == 7
-    assert conditions(Filters()) == ("true", [])
+    assert query.count(" AND ") == 7
+    assert "WHERE" not in LISTING.count(Filters())[0]
 
 
 def test_an_address_keeps_the_question_and_changes_the_order() -> None:
