@@ -1,5 +1,5 @@
-// Keeps ages up to date, says whether the feed is connected, keeps it short and without repetitions, and has pages
-// that missed something load it.
+// Keeps ages up to date, says whether the feed is connected, keeps it short and without repetitions, has pages that
+// missed something load it, and closes and opens again what was fetched to stand beneath a row.
 "use strict";
 
 const MINUTE_S = 60, HOUR_S = 3600, DAY_S = 86400, YEAR_S = 365.25 * 86400;
@@ -170,4 +170,17 @@ document.addEventListener("htmx:beforeRequest", (event) => {
 document.addEventListener("htmx:beforeSwap", (event) => {
   const isForm = event.detail.requestConfig.verb !== "get";
   if (event.detail.xhr.status >= 400 && isForm) event.detail.shouldSwap = true;
+});
+// What a button opened is there already: it closes it, and opens it again.
+document.addEventListener("htmx:beforeRequest", (event) => {
+  const button = event.detail.elt;
+  const opened = document.getElementById(button.getAttribute("aria-controls"));
+  if (!opened) return;
+  event.preventDefault();
+  opened.hidden = !opened.hidden;
+  button.setAttribute("aria-expanded", String(!opened.hidden));
+});
+document.addEventListener("htmx:afterSwap", (event) => {
+  const button = event.detail.requestConfig?.elt;
+  if (button?.hasAttribute("aria-controls")) button.setAttribute("aria-expanded", "true");
 });
