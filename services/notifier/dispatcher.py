@@ -1,4 +1,4 @@
-"""Sends what is due on one channel, one after the other, and never twice what may have arrived.
+"""Sends what is due on one channel, one request after the other, and never twice what may have arrived.
 
 A delivery is SENDING, committed, before it leaves, and what came of it is committed after. Whoever finds it SENDING
 knows that a process died in between, and asks the other side first. When nothing else waits, the transaction that
@@ -11,8 +11,8 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -20,7 +20,14 @@ import asyncpg
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
-from services.notifier.channels.channel import Answer, Channel, Prepared, TooManyRequestsError, UncertainError
+from services.notifier.channels.channel import (
+    Answer,
+    BulkChannel,
+    Channel,
+    Prepared,
+    TooManyRequestsError,
+    UncertainError,
+)
 from services.notifier.channels.common import CommonSettings
 from services.notifier.happenings import Happening
 from services.notifier.store import WAKE, Due, NotifierStore, as_due
@@ -49,6 +56,24 @@ SENDING = Histogram("tocsin_delivery_send_seconds", "Time of one request outward
 log = structlog.get_logger(__name__)
 
 
+@dataclass(frozen=True)
+class _Step:
+    """What becomes of a delivery that waited."""
+
+    due: Due
+    state: DeliveryState
+    reason: str | None = None
+    prepared: Prepared | None = None
+
+    @property
+    def is_to_leave(self) -> bool:
+        return self.state is DeliveryState.SENDING
+
+    @property
+    def mode(self) -> ChannelMode:
+        return self.due.job.mode
+
+
 class Dispatcher:
     """The sender of one channel. Of several replicas one sends: it holds the channel's lock."""
 
@@ -71,6 +96,7 @@ class Dispatcher:
         self._sender = f"tocsin.{schema}"
         self._wake = asyncio.Event()
         self._limit = RateLimiter(rate_per_s=settings.per_minute / 60, burst=settings.at_once)
+        self._batch = self._together = channel.batch if isinstance(channel, BulkChannel) else 1
         self._failures = 0
         self._open_until = 0.0
         self._is_waiting = False
@@ -165,7 +191,7 @@ class Dispatcher:
             await self._settle()
         if self._decided is not None:
             decided, self._decided = self._decided, None
-            await self._send(*decided)
+            await self._send([decided])
 
     async def _woken_within(self, wait_s: float) -> bool:
         with contextlib.suppress(TimeoutError):
@@ -190,85 +216,119 @@ class Dispatcher:
             interrupted = await self._store(work).interrupted(self._channel.name)
         for due in interrupted:
             self._log.info("delivery.interrupted", delivery=due.job.delivery_id)
-            await self._find_out(due, due.prepared, "a process died while it was sent")
+        await self._find_out_each([(due, due.prepared) for due in interrupted], "a process died while it was sent")
 
     async def _send_next(self) -> float:
-        """Take the next step of the next delivery; return how long nothing is to be done (s)."""
+        """Take the next step of what is due; return how long nothing is to be done (s)."""
         rest_s = self._open_until - time.monotonic()
         if rest_s > 0:
             return rest_s
-        async with unit_of_work(self._pool) as work:
+        steps: Sequence[_Step] = ()
+        wait_s = 0.0
+        async with unit_of_work(self._pool, self._committed) as work:
             store = self._store(work)
-            due = await store.due(self._channel.name)
-            if due is None:
+            due = await store.due(self._channel.name, at_most=self._together)
+            if not due:
                 self._is_waiting = True
-                wait_s = await store.wait_s(self._channel.name)
+                next_s = await store.wait_s(self._channel.name)
                 # A hundredth more than nothing: clocks differ by their last digit.
-                return IDLE_S if wait_s is None else max(wait_s, 0.01)
-        match DeliveryState(due.row["state"]):
-            case DeliveryState.SENT:
-                await self._confirm(due)
-            case DeliveryState.SENDING:
-                await self._find_out(due, due.prepared, due.row["reason"] or "it was interrupted")
-            case _:
-                return await self._prepare_and_send(due)
-        return 0.0
+                return IDLE_S if next_s is None else max(next_s, 0.01)
+            state = due[0].state
+            if state is DeliveryState.PENDING:
+                steps, wait_s = self._steps(due)
+                for step in steps:
+                    await store.put(
+                        step.due, step.state, reason=step.reason, prepared=step.prepared, tried=step.is_to_leave
+                    )
+        for step in steps:
+            self._note(step.due, step.state, step.reason)
+        leaving = [(step.due, step.prepared) for step in steps if step.is_to_leave and step.prepared is not None]
+        if leaving:
+            await self._send(leaving)
+        elif state is DeliveryState.SENDING:
+            await self._find_out_each([(each, each.prepared) for each in due])
+        elif state is DeliveryState.SENT:
+            for each in due:
+                if self._open_until <= time.monotonic():
+                    await self._confirm(each)
+        return wait_s
 
-    async def _prepare_and_send(self, due: Due) -> float:
+    def _steps(self, due: Sequence[Due]) -> tuple[list[_Step], float]:
+        """Return what becomes of deliveries that wait, and how long those that are to leave must wait on (s).
+
+        All that leave together are of one mode.
+        """
+        steps = [self._step(each) for each in due]
+        leaving = [step for step in steps if step.is_to_leave]
+        wait_s = self._limit.check(self._channel.name) if leaving else 0.0
+        staying = leaving if wait_s > 0 else [each for each in leaving if each.mode is not leaving[0].mode]
+        return [step for step in steps if step not in staying], wait_s
+
+    def _step(self, due: Due) -> _Step:
         if due.job.mode is ChannelMode.UNKNOWN:
             # Tried again by hand: as the channel is today.
             due = replace(due, job=replace(due.job, mode=self._settings.mode))
         job = due.job
         if job.mode is ChannelMode.OFF:
-            await self._put(due, DeliveryState.SUPPRESSED, reason="the channel is off")
-            return 0.0
+            return _Step(due, DeliveryState.SUPPRESSED, "the channel is off")
         if job.mode is ChannelMode.PRODUCTION and job.happening.is_test:
-            await self._put(due, DeliveryState.SUPPRESSED, reason="test traffic never goes to production")
-            return 0.0
+            return _Step(due, DeliveryState.SUPPRESSED, "test traffic never goes to production")
         try:
             prepared = self._channel.prepare(job)
         except Exception as error:  # noqa: BLE001  (a record that cannot be told must not stop the others)
             self._log.exception("delivery.unprepared", delivery=job.delivery_id)
-            await self._put(due, DeliveryState.FAILED, reason=f"it could not be written: {error}")
-            return 0.0
+            return _Step(due, DeliveryState.FAILED, f"it could not be written: {error}")
         if prepared is None:
-            await self._put(due, DeliveryState.SUPPRESSED, reason="there is nothing to say")
-        elif job.mode is ChannelMode.DRY_RUN:
-            await self._put(due, DeliveryState.SUPPRESSED, reason="dry run", prepared=prepared)
-        else:
-            wait_s = self._limit.check(self._channel.name)
-            if wait_s > 0:
-                return wait_s
-            await self._put(due, DeliveryState.SENDING, prepared=prepared, tried=True)
-            await self._send(due, prepared)
-        return 0.0
+            return _Step(due, DeliveryState.SUPPRESSED, "there is nothing to say")
+        if job.mode is ChannelMode.DRY_RUN:
+            return _Step(due, DeliveryState.SUPPRESSED, "dry run", prepared)
+        return _Step(due, DeliveryState.SENDING, prepared=prepared)
 
-    async def _send(self, due: Due, prepared: Prepared) -> None:
+    async def _send(self, batch: Sequence[tuple[Due, Prepared]]) -> None:
+        """Send what is being sent, in one request."""
         began = time.monotonic()
         try:
             async with asyncio.timeout(self._settings.timeout_s):
-                answer = await self._channel.send(prepared, mode=due.job.mode)
+                answers = await self._request(batch)
         except (UncertainError, TimeoutError) as error:
             self._failed()
-            await self._find_out(due, prepared, str(error) or "no answer came in time")
+            await self._find_out_each(batch, str(error) or "no answer came in time")
         except TransientError as error:
             self._failed()
-            await self._try_again(due, error)
+            rest_s = self._rest(error)
+            for due, _ in batch:
+                await self._try_again(due, error, rest_s=rest_s)
         except PermanentError as error:
             # The other side is there, and says no.
             self._succeeded()
-            await self._put(due, DeliveryState.FAILED, reason=str(error))
+            if len(batch) > 1:
+                # To which of them, is found out with fewer at once.
+                self._together = len(batch) // 2
+                for due, _ in batch:
+                    await self._put(due, DeliveryState.PENDING, reason=f"refused with others: {error}", retry_s=0.0)
+            else:
+                await self._put(batch[0][0], DeliveryState.FAILED, reason=str(error))
         except Exception as error:  # noqa: BLE001  (nor must a bug in a channel; what it did is found out)
-            self._log.exception("delivery.failed", delivery=due.job.delivery_id)
+            self._log.exception("delivery.failed", deliveries=[due.job.delivery_id for due, _ in batch])
             self._failed()
-            await self._find_out(due, prepared, f"a bug: {error!r}")
+            await self._find_out_each(batch, f"a bug: {error!r}")
         else:
             self._succeeded()
+            self._together = min(2 * self._together, self._batch)
             SENDING.labels(self._channel.name).observe(time.monotonic() - began)
-            await self._answered(due, answer)
+            for (due, _), answer in zip(batch, answers, strict=True):
+                await self._answered(due, answer)
 
-    async def _answered(self, due: Due, answer: Answer) -> None:
-        if answer.is_confirmed:
+    async def _request(self, batch: Sequence[tuple[Due, Prepared]]) -> Sequence[Answer | PermanentError]:
+        mode = batch[0][0].job.mode
+        if isinstance(self._channel, BulkChannel):
+            return await self._channel.send_together([prepared for _, prepared in batch], mode=mode)
+        return [await self._channel.send(prepared, mode=mode) for _, prepared in batch]
+
+    async def _answered(self, due: Due, answer: Answer | PermanentError) -> None:
+        if isinstance(answer, PermanentError):
+            await self._put(due, DeliveryState.FAILED, reason=str(answer))
+        elif answer.is_confirmed:
             await self._put(due, DeliveryState.CONFIRMED, answer=answer)
         else:
             await self._put(due, DeliveryState.SENT, answer=answer, retry_s=answer.ask_again_s)
@@ -292,8 +352,21 @@ class Dispatcher:
             self._succeeded()
             await self._answered(due, answer)
 
-    async def _find_out(self, due: Due, prepared: Prepared, reason: str) -> None:
-        """Ask whether something arrived whose answer never came, and send it again only if it did not."""
+    async def _find_out_each(self, batch: Sequence[tuple[Due, Prepared]], reason: str | None = None) -> None:
+        """Ask what arrived whose answer never came; once it cannot be asked, what is left waits with it."""
+        rest_s = None
+        for due, prepared in batch:
+            why = reason or due.row["reason"] or "it was interrupted"
+            if rest_s is None:
+                rest_s = await self._find_out(due, prepared, why)
+            else:
+                await self._put(due, DeliveryState.SENDING, reason=why, retry_s=rest_s)
+
+    async def _find_out(self, due: Due, prepared: Prepared, reason: str) -> float | None:
+        """Ask whether something arrived whose answer never came, and send it again only if it did not.
+
+        Returns how long the channel rests (s) when it cannot be asked.
+        """
         try:
             async with asyncio.timeout(self._settings.timeout_s):
                 answer = await self._channel.check(prepared, mode=due.job.mode)
@@ -303,23 +376,26 @@ class Dispatcher:
             await self._put(due, DeliveryState.FAILED, reason=f"{reason}; checked: {error}")
         except (TransientError, TimeoutError) as error:
             self._failed()
-            await self._put(due, DeliveryState.SENDING, reason=reason, retry_s=self._rest(error))
+            rest_s = self._rest(error)
+            await self._put(due, DeliveryState.SENDING, reason=reason, retry_s=rest_s)
+            return rest_s
         except Exception as error:  # noqa: BLE001  (as above, and what may have arrived is not sent again)
             self._log.exception("delivery.unchecked", delivery=due.job.delivery_id)
             await self._put(due, DeliveryState.UNKNOWN, reason=f"{reason}; checking met a bug: {error!r}")
         else:
             if answer is None:
-                await self._try_again(due, TransientError(f"{reason}; it did not arrive"))
+                lost = TransientError(f"{reason}; it did not arrive")
+                await self._try_again(due, lost, rest_s=self._rest(lost))
             else:
                 self._succeeded()
                 await self._answered(due, answer)
+        return None
 
-    async def _try_again(self, due: Due, error: TransientError) -> None:
+    async def _try_again(self, due: Due, error: TransientError, *, rest_s: float) -> None:
         attempts = due.job.attempts + 1
         if attempts >= self._settings.max_attempts:
             await self._put(due, DeliveryState.FAILED, reason=f"tried {attempts} times: {error}")
             return
-        rest_s = self._rest(error)
         # The channel rests as long as the delivery waits, so that it comes first again: after an outage all goes out in
         # order. Now and then it waits longer, for it may be the one that the other side cannot take.
         pause_s = 3 * rest_s if attempts % GIVES_WAY_EVERY == 0 else rest_s
@@ -339,6 +415,9 @@ class Dispatcher:
 
     def _failed(self) -> None:
         self._failures += 1
+        if self._failures % GIVES_WAY_EVERY == 0:
+            # It may be one of them that the other side cannot take.
+            self._together = max(self._together // 2, 1)
         if self._failures == FAILURES_TO_OPEN:
             self._log.warning("channel.rests", failures=self._failures)
             OPEN_CIRCUIT.labels(self._channel.name).set(1)
@@ -354,13 +433,16 @@ class Dispatcher:
             if align_s is not None:
                 # In one transaction, so at the very same time: then the oldest is the first.
                 store.align(self._channel.name, align_s)
+        self._note(due, state, facts.get("reason"))
+
+    def _note(self, due: Due, state: DeliveryState, reason: str | None) -> None:
         DELIVERIES.labels(self._channel.name, state).inc()
         self._log.info(
             "delivery",
             delivery=due.job.delivery_id,
             subject=due.job.happening.subject,
             state=state,
-            reason=facts.get("reason"),
+            reason=reason,
         )
 
     def _store(self, work: UnitOfWork) -> NotifierStore:

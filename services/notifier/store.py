@@ -12,6 +12,7 @@ from services.notifier.channels.channel import Answer, Channel, Earlier, Job, Pr
 from services.notifier.domain import Decision, Row
 from services.notifier.happenings import TOPICS, Happening, read_happening
 from shared.db.unit_of_work import UnitOfWork
+from shared.errors import TransientError
 from shared.events.frb import FrbEvent
 from shared.events.ids import event_id
 from shared.events.notices import ChannelMode, Delivery, DeliveryAction, DeliveryState
@@ -42,8 +43,9 @@ WHERE d.channel = $1 AND d.next_attempt_at <= now() AND d.state IN ('PENDING', '
   AND (d.state != 'PENDING' OR NOT EXISTS (
     SELECT FROM deliveries AS before WHERE before.channel = d.channel AND before.subject = d.subject
       AND before.id < d.id AND before.state IN ('PENDING', 'SENDING')))
-ORDER BY d.id LIMIT 1
+ORDER BY d.id LIMIT $2 FOR UPDATE OF d SKIP LOCKED
 """
+# Locked: what is about to be suppressed is not sent, and the other way round.
 _NEXT = """
 SELECT extract(epoch FROM min(next_attempt_at) - now()) AS wait_s FROM deliveries AS d
 WHERE channel = $1 AND next_attempt_at IS NOT NULL AND state IN ('PENDING', 'SENDING', 'SENT')
@@ -76,6 +78,11 @@ class Due:
 
     row: asyncpg.Record
     job: Job
+
+    @property
+    def state(self) -> DeliveryState:
+        """How far it is."""
+        return DeliveryState(self.row["state"])
 
     @property
     def prepared(self) -> Prepared:
@@ -171,6 +178,8 @@ class NotifierStore:
                 decision.needless,
                 decision.suppressed or "something newer is told instead",
             )
+            if len(rows) < len(decision.needless):
+                raise TransientError("what need not be told is being sent; it is decided anew")
             for needless in rows:
                 self._announce(needless, frb_id=frb_id_of(happening))
         state = DeliveryState.PENDING if decision.suppressed is None else DeliveryState.SUPPRESSED
@@ -199,10 +208,10 @@ class NotifierStore:
         self._announce(row, frb_id=frb_id_of(happening))
         self.wake(row["channel"])
 
-    async def due(self, channel: str) -> Due | None:
-        """Return the delivery of a channel whose turn it is: of one subject never before those before it."""
-        row = await self._work.fetch_row(_DUE, channel)
-        return None if row is None else as_due(row, as_happening(row))
+    async def due(self, channel: str, *, at_most: int) -> list[Due]:
+        """Return deliveries of a channel whose turn it is, locked: all in one state, of a subject in order."""
+        rows = await self._work.fetch(_DUE, channel, at_most)
+        return [as_due(row, as_happening(row)) for row in rows if row["state"] == rows[0]["state"]]
 
     async def interrupted(self, channel: str) -> list[Due]:
         """Return what was being sent when a process died."""

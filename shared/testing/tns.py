@@ -102,7 +102,7 @@ class TnsStandIn:
     trouble
         What befalls the coming requests to `report`, `reply` and `search`.
     submissions
-        Reports as they were accepted, in order; their place is the report id less 1.
+        Reports as they were accepted, in order, however many came at once.
     requests
         Kinds of all requests, in order; refused ones included.
     """

@@ -58,6 +58,13 @@ def upload(**changes: Any) -> FrbEvent:
     return record
 
 
+def uploads(count: int) -> list[FrbEvent]:
+    return [
+        upload(event_id=UUID(int=number), frb_id=number, internal_name=f"burst-{number}")
+        for number in range(1, count + 1)
+    ]
+
+
 def prepared(channel: TnsChannel, record: FrbEvent | None = None) -> Prepared:
     """As it comes back from a column of JSON."""
     made = channel.prepare(a_job(record or upload(), mode=SANDBOX))
@@ -301,15 +308,50 @@ async def test_a_process_that_dies_while_sending_reports_once(
     tns.trouble["report"].append(Trouble.SILENT_BUT_ACCEPTED)
     async with a_channel(tns) as channel:
         under_test = notifier(pool, database, channel)
+        await under_test.take("frb.events", *uploads(3))
         async with under_test.sending():
-            await under_test.take("frb.events", upload())
             async with asyncio.timeout(10):
                 while not tns.objects:
                     await asyncio.sleep(0.02)
-        assert await under_test.states("tns") == ["SENDING"]
+        assert await under_test.states("tns") == ["SENDING"] * 3
         async with under_test.sending():
-            await under_test.until("CONFIRMED", channel="tns")
-    assert len(tns.submissions) == 1
+            await under_test.until(*["CONFIRMED"] * 3, channel="tns")
+    assert len(tns.submissions) == 3
+
+
+async def test_after_an_outage_what_waits_is_reported_together_each_once_and_a_bad_one_fails_alone(
+    tns: TnsStandIn, pool: asyncpg.Pool, database: DatabaseSettings
+) -> None:
+    tns.delay_replies = 1
+    tns.trouble["report"].extend([Trouble.UNAVAILABLE, Trouble.TOO_MANY, Trouble.ACCEPTED])
+    bursts = uploads(250)
+    # What says nothing is no value.
+    bursts[42] = bursts[42].model_copy(update={"internal_name": "none"})
+    async with a_channel(tns, first_reply_s=0.2, max_reply_pause_s=1.0) as channel:
+        under_test = notifier(pool, database, channel)
+        await under_test.take_together("frb.events", *bursts)
+        async with under_test.sending():
+            expected = ["CONFIRMED"] * 250
+            expected[42] = "FAILED"
+            await under_test.until(*expected, channel="tns")
+    reasons = await under_test.reasons("tns")
+    assert reasons[42] is not None
+    assert "internal_name: Invalid value" in reasons[42]
+    assert sorted(each["internal_name"] for each in tns.submissions) == sorted(each.internal_name for each in bursts)
+    assert tns.requests.count("report") <= 2 + 5
+    assert tns.requests.count("reply") <= 20
+
+
+async def test_which_report_makes_a_submission_refused_is_found_with_fewer_at_once(
+    tns: TnsStandIn, pool: asyncpg.Pool, database: DatabaseSettings, channel: TnsChannel
+) -> None:
+    tns.trouble["report"].extend([Trouble.BAD_REQUEST] * 3)
+    under_test = notifier(pool, database, channel)
+    await under_test.take_together("frb.events", *uploads(5))
+    async with under_test.sending():
+        # Five, two and one were refused.
+        await under_test.until("FAILED", *["CONFIRMED"] * 4, channel="tns")
+    assert len(tns.submissions) == 4
 
 
 async def test_a_burst_withdrawn_after_its_report_is_left_to_people(

@@ -127,6 +127,14 @@ class NotifierUnderTest:
                 if await work.claim("test", [happening.event_id]):
                     await self.handler.on_happening(happening, work)
 
+    async def take_together(self, topic: str, *records: Event) -> None:
+        """Handle records in one transaction."""
+        async with unit_of_work(self.pool) as work:
+            for record in records:
+                happening = read_happening(topic, record)
+                assert happening is not None
+                await self.handler.on_happening(happening, work)
+
     @asynccontextmanager
     async def sending(self) -> AsyncIterator[None]:
         """Senders of all channels, until the block ends: cancelled then, as if the process died."""

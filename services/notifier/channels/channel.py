@@ -13,10 +13,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from services.notifier.happenings import Happening
-from shared.errors import TransientError
+from shared.errors import PermanentError, TransientError
 from shared.events.notices import ChannelMode, DeliveryAction
 
 
@@ -151,4 +151,26 @@ class Channel(Protocol):
 
     async def run(self) -> None:
         """Whatever the channel does beside (a server, a heartbeat); returns at once when there is nothing."""
+        ...
+
+
+@runtime_checkable
+class BulkChannel(Channel, Protocol):
+    """A channel that takes several deliveries in one request: what waits goes together.
+
+    Attributes
+    ----------
+    batch
+        How many at most.
+    """
+
+    batch: int
+
+    async def send_together(
+        self, prepared: Sequence[Prepared], *, mode: ChannelMode
+    ) -> Sequence[Answer | PermanentError]:
+        """Send them, once, in a request that is taken as a whole or not at all.
+
+        Returns, in order, what came of each; an error for one that is refused on its own account.
+        """
         ...

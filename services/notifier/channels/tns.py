@@ -8,10 +8,11 @@ internal name, and only sent again when it is not found.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Literal, Self
 
@@ -30,6 +31,7 @@ from shared.events.frb import FrbChange, FrbEvent, FrbStatus
 from shared.events.notices import ChannelMode, DeliveryAction
 from shared.settings import Section
 
+MAX_REPORTS = 100
 # Of one submission (TNS bulk-report manual).
 MAX_BYTES = 1_000_000
 # Of an answer; a reply to 100 reports has some tens of kilobytes.
@@ -92,6 +94,7 @@ class TnsSettings(CommonSettings):
         description="Other names of fields, by those of 2.0; an empty one leaves the field out.",
     )
     units: TnsUnits = Field(TnsUnits(), description="Ids of units.")
+    batch: int = Field(MAX_REPORTS, ge=1, le=MAX_REPORTS, description="Reports in one submission, when several wait.")
     first_reply_s: float = Field(3.0, gt=0, description="When the name is first asked for (s); each pause is doubled.")
     max_reply_pause_s: float = Field(300.0, gt=0, description="Longest pause (s).")
     reply_patience_s: float = Field(6 * 3600.0, gt=0, description="How long it is asked for (s).")
@@ -147,6 +150,10 @@ class TnsChannel:
         self._http = http
         self._site_url = site_url
         self._now = now
+        self.batch = settings.batch
+        # Or by a process that died a moment ago.
+        self._posted_at = time.monotonic()
+        self._last_reply: tuple[tuple[ChannelMode, Any, float] | None, Any] = (None, None)
         self._paths: dict[str, str] = {**tns_report.PATHS[settings.generation], **settings.paths}
         self._keys = {**tns_report.KEYS[settings.generation], **settings.keys}
 
@@ -206,18 +213,39 @@ class TnsChannel:
         )
 
     async def send(self, prepared: Prepared, *, mode: ChannelMode) -> Answer:
-        _refuse_retraction(prepared)
-        report = await self._with_repeater(prepared.request, mode)
+        [answer] = await self.send_together([prepared], mode=mode)
+        if isinstance(answer, PermanentError):
+            raise answer
+        return answer
+
+    async def send_together(
+        self, prepared: Sequence[Prepared], *, mode: ChannelMode
+    ) -> Sequence[Answer | PermanentError]:
+        """Submit reports; a retraction, which the TNS does not take, is refused on its own account."""
+        refusals = [_refused_retraction(each) for each in prepared]
+        reports = [
+            await self._with_repeater(each.request, mode)
+            for each, refused in zip(prepared, refusals, strict=True)
+            if refused is None
+        ]
+        positions = itertools.count()
+        receipt = await self._submit(reports, mode) if reports else {}
+        return [refused or self._accepted(receipt, next(positions)) for refused in refusals]
+
+    async def _submit(self, reports: Sequence[Mapping[str, Any]], mode: ChannelMode) -> Mapping[str, Any]:
+        self._posted_at = time.monotonic()
         data = await self._post(
-            prepared.request["path"], {"data": json.dumps(tns_report.bulk_report([report]), allow_nan=False)}, mode
+            self._paths["report"], {"data": json.dumps(tns_report.bulk_report(reports), allow_nan=False)}, mode
         )
-        report_id = data.get("report_id") if isinstance(data, dict) else None
-        if report_id is None:
+        if not isinstance(data, dict) or data.get("report_id") is None:
             raise UncertainError(f"the TNS took the report without a receipt: {str(data)[:200]}")
-        pause_s = self._settings.first_reply_s
+        return data
+
+    def _accepted(self, receipt: Mapping[str, Any], position: int) -> Answer:
+        report_id, pause_s = receipt["report_id"], self._settings.first_reply_s
         return Answer(
             str(report_id),
-            {"report_id": report_id, "position": 0, "waited_s": 0.0, "pause_s": pause_s},
+            {"report_id": report_id, "position": position, "waited_s": 0.0, "pause_s": pause_s},
             ask_again_s=pause_s,
         )
 
@@ -243,18 +271,9 @@ class TnsChannel:
             The TNS refused the report, and says which field is wrong; or its reply never came.
         """
         known = answer.answer
-        try:
-            data = await self._post(self._paths["reply"], {"report_id": known["report_id"]}, mode)
-        except _NotFoundError:
+        data = await self._reply(known, mode)
+        if data is None:
             return await self._later(prepared, answer, mode)
-        except _RefusedError as error:
-            if not isinstance(error.data, dict) or "feedback" not in error.data:
-                raise
-            # Refused fields come as 400, too.
-            data = error.data
-        except (_NotAllowedError, UncertainError) as error:
-            # Nothing of this is said of the report itself.
-            raise TransientError(str(error)) from error
         feedback = tns_report.read_feedback(data, known["position"])
         if feedback.is_empty:
             return await self._later(prepared, answer, mode)
@@ -270,6 +289,30 @@ class TnsChannel:
             is_confirmed=True,
             tns_name=tns_report.frb_name(feedback.name),
         )
+
+    async def _reply(self, known: Mapping[str, Any], mode: ChannelMode) -> Any:
+        """Return the reply to a submission; None while there is none.
+
+        What was reported together is asked for together: one answer serves all that waited as long.
+        """
+        question = mode, known["report_id"], known["waited_s"]
+        asked, data = self._last_reply
+        if asked == question:
+            return data
+        try:
+            data = await self._post(self._paths["reply"], {"report_id": known["report_id"]}, mode)
+        except _NotFoundError:
+            data = None
+        except _RefusedError as error:
+            if not isinstance(error.data, dict) or "feedback" not in error.data:
+                raise
+            # Refused fields come as 400, too.
+            data = error.data
+        except (_NotAllowedError, UncertainError) as error:
+            # Nothing of this is said of the report itself.
+            raise TransientError(str(error)) from error
+        self._last_reply = question, data
+        return data
 
     async def _later(self, prepared: Prepared, answer: Answer, mode: ChannelMode) -> Answer:
         known = answer.answer
@@ -290,8 +333,9 @@ class TnsChannel:
 
         Not found, it is sent again: the TNS itself refuses what is identical, which then is the proof that it has it.
         """
-        _refuse_retraction(prepared)
-        await asyncio.sleep(self._settings.check_after_s)
+        if (refused := _refused_retraction(prepared)) is not None:
+            raise refused
+        await asyncio.sleep(self._posted_at + self._settings.check_after_s - time.monotonic())
         return await self._find(prepared, mode)
 
     async def _find(self, prepared: Prepared, mode: ChannelMode) -> Answer | None:
@@ -384,12 +428,11 @@ def _called(report: Earlier) -> str:
     return f"report {report.reference}" if report.reference else "a report that may have arrived"
 
 
-def _refuse_retraction(prepared: Prepared) -> None:
+def _refused_retraction(prepared: Prepared) -> PermanentError | None:
     request = prepared.request
-    if "retraction_of" in request:
-        raise PermanentError(
-            NO_RETRACTION.format(name=request["retraction_of"], internal_name=request["internal_name"])
-        )
+    if "retraction_of" not in request:
+        return None
+    return PermanentError(NO_RETRACTION.format(name=request["retraction_of"], internal_name=request["internal_name"]))
 
 
 def _data(response: httpx.Response, *, now_s: float) -> Any:
