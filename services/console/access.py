@@ -60,6 +60,11 @@ class Visitor:
         """Whether one of these roles is theirs."""
         return bool(self.roles & {*roles})
 
+    @property
+    def is_insider(self) -> bool:
+        """Whether they read what is never public: dead letters, what was sent to others, who did what."""
+        return self.may("read", "operate")
+
 
 class LoginNeededError(Exception):
     """The page is for people who logged in; they are sent to do so."""
@@ -165,6 +170,15 @@ class Sessions:
             raise ProblemError(403, "Forbidden", f"{visitor.name} has not the role read")
         return visitor
 
+    async def insider(self, request: Request) -> Visitor:
+        """Return who reads a page that is never public; raises as `reader` does on pages that are not."""
+        visitor = await self.reader(request)
+        if visitor.name is None:
+            raise LoginNeededError
+        if not visitor.is_insider:
+            raise ProblemError(403, "Forbidden", f"{visitor.name} has not the role read")
+        return visitor
+
     async def actor(self, request: Request, *roles: str) -> Visitor:
         """Return who wants to change something, and may: the request comes from a page of ours.
 
@@ -262,6 +276,11 @@ def csrf_code(secret: str) -> str:
 def same_code(sent: str, code: str) -> bool:
     """Whether a code is right; it takes as long if it is wrong."""
     return hmac.compare_digest(sent.encode("utf-8", "surrogatepass"), code.encode())
+
+
+def address_of(request: Request) -> str | None:
+    """Return where a request comes from; proxies that are trusted (`http.trusted_proxies`) are looked through."""
+    return request.client.host if request.client else None
 
 
 def require_same_origin(request: Request) -> None:

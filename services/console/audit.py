@@ -26,6 +26,8 @@ class Entry:
 
     Attributes
     ----------
+    address
+        Where the request came from; None when that is not known.
     outcome
         `done`, or why not; None while it is under way, or when a process died meanwhile.
     """
@@ -37,6 +39,7 @@ class Entry:
     target: str
     detail: str
     outcome: str | None
+    address: str | None
 
 
 class Audit:
@@ -46,7 +49,9 @@ class Audit:
         self._pool = pool
 
     @asynccontextmanager
-    async def record(self, *, who: str, action: str, target: str, detail: str = "") -> AsyncIterator[None]:
+    async def record(
+        self, *, who: str, address: str | None, action: str, target: str, detail: str = ""
+    ) -> AsyncIterator[None]:
         """Note that somebody does something, and after the block, how it ended.
 
         Raises
@@ -55,8 +60,9 @@ class Audit:
             It cannot be noted, and the block is not entered.
         """
         number = await self._value(
-            "INSERT INTO audit (who, action, target, detail) VALUES ($1, $2, $3, $4) RETURNING id",
+            "INSERT INTO audit (who, address, action, target, detail) VALUES ($1, $2, $3, $4, $5) RETURNING id",
             who,
+            address,
             action,
             target,
             detail,
@@ -69,7 +75,7 @@ class Audit:
             outcome = str(error)[:MAX_OUTCOME_CHARACTERS] or type(error).__name__
             raise
         finally:
-            log.info("audit", who=who, action=action, target=target, detail=detail, outcome=outcome)
+            log.info("audit", who=who, address=address, action=action, target=target, detail=detail, outcome=outcome)
             await self._value("UPDATE audit SET outcome = $2 WHERE id = $1", number, outcome.replace("\x00", "?"))
 
     async def entries(self, *, before: int | None = None, target: str | None = None, limit: int) -> list[Entry]:

@@ -65,6 +65,7 @@ audit = sa.Table(
     sa.Column("target", sa.Text, nullable=False, comment="What was changed: a topic, a delivery."),
     sa.Column("detail", sa.Text, nullable=False, server_default=""),
     sa.Column("outcome", sa.Text, comment="done, or why not; null while it is under way."),
+    sa.Column("address", sa.Text, comment="Where the request came from."),
     sa.Index(None, "target", "id"),
     comment="Who changed what of the system's own affairs; other services keep what is changed there.",
 )

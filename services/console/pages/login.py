@@ -10,7 +10,15 @@ import structlog
 from fastapi import APIRouter, Form, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
-from services.console.access import LOGIN_COOKIE, OIDC_COOKIE, csrf_code, new_secret, require_same_origin, same_code
+from services.console.access import (
+    LOGIN_COOKIE,
+    OIDC_COOKIE,
+    address_of,
+    csrf_code,
+    new_secret,
+    require_same_origin,
+    same_code,
+)
 from services.console.oidc import CALLBACK, LoginFailedError, Provider, nonce_of
 from services.console.site import Site
 from shared.errors import TransientError
@@ -88,7 +96,7 @@ def routes(site: Site) -> APIRouter:
         if not same_code(csrf, csrf_code(site.sessions.login_secret(request))):
             kept = site.sessions.secret(request, LOGIN_COOKIE) is not None
             return await form(request, target, error=TOO_OLD if kept else NO_COOKIE, status_code=403)
-        address = _address(request)
+        address = network_of(address_of(request))
         if (wait_s := tries.check(address)) > 0:
             return await too_many(request, target, wait_s)
         try:
@@ -129,7 +137,8 @@ def routes(site: Site) -> APIRouter:
 
     async def come_back(request: Request) -> Response:
         assert provider is not None
-        secret, target, address = site.sessions.secret(request, OIDC_COOKIE), "/", _address(request)
+        secret, target = site.sessions.secret(request, OIDC_COOKIE), "/"
+        address = network_of(address_of(request))
         if (wait_s := tries.check(address)) > 0:
             return await too_many(request, target, wait_s)
         try:
@@ -155,10 +164,6 @@ def routes(site: Site) -> APIRouter:
         router.get("/login/oidc")(leave)
         router.get(CALLBACK)(come_back)
     return router
-
-
-def _address(request: Request) -> str:
-    return network_of(request.client.host if request.client else None)
 
 
 def local_path(path: str) -> str:

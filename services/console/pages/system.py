@@ -43,7 +43,7 @@ def routes(site: Site) -> APIRouter:
             "system.html",
             survey=survey,
             unfinished=await unfinished(),
-            entries=await audit.latest(limit=SHOWN_ENTRIES),
+            entries=await audit.latest(limit=SHOWN_ENTRIES) if visitor.is_insider else [],
         )
 
     async def unfinished() -> list[asyncpg.Record] | None:
@@ -55,7 +55,7 @@ def routes(site: Site) -> APIRouter:
 
     @router.get("/system/audit")
     async def entries(request: Request, before: Before = None) -> HTMLResponse:
-        visitor = await site.sessions.reader(request)
+        visitor = await site.sessions.insider(request)
         found = await audit.entries(before=before, limit=ENTRIES_OF_A_PAGE + 1)
         is_more = len(found) > ENTRIES_OF_A_PAGE
         return site.pages.page(
