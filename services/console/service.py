@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import httpx
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import RedirectResponse
@@ -90,7 +92,7 @@ def _build(settings: ConsoleSettings, runtime: Runtime) -> Service:
         site.surveyor.include(NAME, app)
         _install_error_pages(app, pages)
         app.add_middleware(
-            RequestLimits, max_body_bytes=MAX_BODY_BYTES, max_text_bytes=MAX_BODY_BYTES, body_timeout_s=BODY_TIMEOUT_S
+            RequestLimits, max_body_bytes=MAX_BODY_BYTES, body_timeout_s=BODY_TIMEOUT_S, refuse=partial(_refusal, pages)
         )
         app.add_middleware(VisitorAddress)
         app.add_middleware(PageHeaders)
@@ -103,6 +105,12 @@ def _build(settings: ConsoleSettings, runtime: Runtime) -> Service:
         routers=[part.routes(site) for part in parts],
         configure=configure,
     )
+
+
+def _refusal(pages: Pages, status: int, title: str, detail: str, path: str) -> Response:
+    """Return the page for a request that was refused before anybody looked at who sent it."""
+    request = Request({"type": "http", "path": path})
+    return pages.problem(request, status=status, title=title, detail=detail)
 
 
 def _install_error_pages(app: FastAPI, pages: Pages) -> None:

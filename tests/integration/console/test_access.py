@@ -98,6 +98,7 @@ def form_of(route: APIRoute) -> dict[str, str]:
 
 READING = [route for route in routes("GET") if route.path not in ANYBODYS]
 CHANGING = [route for route in routes("POST", "PUT", "PATCH", "DELETE") if route.path not in ANYBODYS]
+NEVER_PUBLIC = [route for route in READING if route.path.startswith(("/system/audit", "/system/dead-letters"))]
 BY_ROLE = [route for route in CHANGING if route.path != "/logout"]
 
 
@@ -144,6 +145,18 @@ def test_a_closed_console_opens_to_readers_and_leads_back(doors: Doors) -> None:
     )
     assert answer.headers["location"] == "/frb?status=confirmed&dm_min=300"
     assert client.get(answer.headers["location"]).status_code == 200
+
+
+def test_what_went_wrong_and_who_did_what_is_for_readers_wherever_pages_are_public(doors: Doors) -> None:
+    nobody, submitter = browser(doors, "open"), browser(doors, "open", doors.user("submit", "rate"))
+    assert len(NEVER_PUBLIC) == 4
+    for route in NEVER_PUBLIC:
+        assert is_sent_to_log_in(nobody.get(address_of(route))), route.path
+        assert submitter.get(address_of(route)).status_code == 403, route.path
+    reader, operator = (browser(doors, "open", doors.user(role)) for role in ("read", "operate"))
+    for somebody, shown in ((nobody, False), (submitter, False), (reader, True), (operator, True)):
+        assert ("Who did what</h2>" in somebody.get("/system").text) is shown
+        assert somebody.get("/system/audit").is_success is shown
 
 
 # ---- who may change
@@ -604,6 +617,28 @@ def test_every_answer_tells_browsers_how_to_keep_safe(doors: Doors) -> None:
     policy = HEADERS["Content-Security-Policy"]
     assert "unsafe" not in policy
     assert "*" not in policy
+
+
+def test_whatever_is_refused_is_a_page_with_a_way_on(doors: Doors) -> None:
+    everybody, lonely = browser(doors, "open", doors.user(*ALL_ROLES)), doors.client("lonely")
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    parts = {"Content-Type": "multipart/form-data"}
+    refused = [
+        (400, everybody.get("/gw?since=yesterday")),
+        (400, everybody.post("/login", content=b"rubbish", headers=parts)),
+        (403, everybody.post("/frb/1/rating")),
+        (404, everybody.get("/nothing/here")),
+        (404, everybody.get("/frb/999")),
+        (405, everybody.put("/frb")),
+        (405, everybody.post("/status")),
+        (413, everybody.post("/login", content=b"a=" + b"b" * MAX_BODY_BYTES, headers=form)),
+        (413, everybody.post("/frb/1/rating", content=iter([b"a=", b"b" * MAX_BODY_BYTES]), headers=form)),
+        (503, lonely.get("/frb")),
+    ]
+    for status, answer in refused:
+        assert answer.status_code == status, answer.text[:500]
+        assert answer.headers["content-type"].startswith("text/html"), answer.request.url
+        assert '<a href="/">Now</a>' in answer.text, answer.request.url
 
 
 def test_while_the_intake_is_away_public_pages_are_there_and_logging_in_waits(doors: Doors) -> None:

@@ -272,5 +272,6 @@ async def test_a_failure_is_a_page_that_keeps_safe_and_says_nothing_of_its_reaso
 
     assert answer.status_code == 500
     assert answer.headers["content-type"].startswith("text/html")
+    assert '<a href="/">Now</a>' in answer.text
     assert "secret of ours" not in answer.text
     assert {name: answer.headers[name] for name in HEADERS} == HEADERS
