@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -154,8 +155,7 @@ def number_html(value: float | None, unit: str = "", error: float | None = None,
     text = _rounded(value, digits)
     if error is not None and math.isfinite(error):
         text += f" ± {_rounded(error, 2)}"
-    unit_html = f'<span class="unit"> {escape(unit)}</span>' if unit else ""
-    return Markup(f'<span class="num">{text}{unit_html}</span>')  # noqa: S704  (see `time_html`)
+    return Markup(f'<span class="num">{text}{_unit_html(unit)}</span>')  # noqa: S704  (see `time_html`)
 
 
 def known_html(value: object) -> Markup:
@@ -174,6 +174,12 @@ def _digests(cache: dict[str, str] = {}) -> Mapping[str, str]:  # noqa: B006  (f
             {path.name: sha256(path.read_bytes()).hexdigest()[:12] for path in sorted((HERE / "static").iterdir())}
         )
     return cache
+
+
+@cache
+def _unit_html(unit: str) -> str:
+    """Return a unit behind a number; there are few units, and many numbers."""
+    return f'<span class="unit"> {escape(unit)}</span>' if unit else ""
 
 
 def _rounded(value: float, digits: int) -> str:
