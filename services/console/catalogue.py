@@ -85,7 +85,7 @@ class Objects:
     Attributes
     ----------
     nearest
-        The most probable first.
+        By the contour that they lie on.
     left_out
         How many more it told of.
     is_cut
@@ -101,7 +101,7 @@ class Objects:
 
 
 def read(data: bytes, field: Field, region: Ellipse) -> Objects:
-    """Return the objects of a VOTable that are in a field, by how probable a burst's position makes each.
+    """Return the objects of a VOTable that are in a field, by the contours of a burst's position that they lie on.
 
     Raises
     ------

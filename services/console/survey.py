@@ -238,7 +238,7 @@ class _Source(Generic[R]):
             _log.warning("console.survey_failed", service=self._name, reason=str(error) or type(error).__name__)
             self._rests_until = self._clock() + REST_S
             reason = str(error) if isinstance(error, TocsinError) else "no answer"
-            raise SurveyError(f"{self._name}: {reason}") from error
+            raise SurveyError(f"{self._name} is missing now: {reason}") from error
 
     async def _fetch(self, url: httpx.URL) -> bytes:
         """Return an answer as it came: what is packed may be much larger unpacked."""
@@ -250,7 +250,7 @@ class _Source(Generic[R]):
             async for chunk in answer.aiter_raw():
                 data += chunk
                 if len(data) > self._max_bytes:
-                    raise _TooLargeError(f"{self._name}: its answer for this field is too large")
+                    raise _TooLargeError(f"{self._name} has too much to tell of this field")
             return bytes(data)
 
 

@@ -192,7 +192,7 @@ def _near(layers: Sequence[Layer], view: View, *, title: str, description: str) 
         _picture(view),
         svg.shape(lines, style="graticule", inside=frame),
         # Seen on any picture: the same, dark and wider, beneath.
-        Markup('<g class="halo">{}</g>').format(drawn) if view.picture else Markup(""),
+        Markup('<g class="beneath">{}</g>').format(drawn) if view.picture else Markup(""),
         drawn,
         *_objects(view, plane),
         svg.shape([border], style="edge", closed=True),
@@ -217,7 +217,15 @@ def _objects(view: View, plane: _Surroundings) -> Iterator[Markup]:
         x, y = (float(value) for value in plane.to_paper(np.array(each.ra_deg), np.array(each.dec_deg)))
         yield _object(x, y, each.label)
         if number <= view.numbered:
-            yield svg.text(x + 6, y - 4, str(number), style="object")
+            # Inside of the frame, too.
+            is_left, is_low = x > FRAME_LEFT + FRAME - 24, y < FRAME_TOP + 14
+            yield svg.text(
+                x - 6 if is_left else x + 6,
+                y + 12 if is_low else y - 4,
+                str(number),
+                style="object",
+                anchor="end" if is_left else "start",
+            )
 
 
 def _object(x: float, y: float, label: str = "") -> Markup:
