@@ -93,15 +93,17 @@ class DetachedProcess:
         """End it at once, as a crash would, and return when it is gone."""
         self.stop(signal.SIGKILL, deadline_s=10)
 
-    def stop(self, number: signal.Signals = signal.SIGTERM, *, deadline_s: float = 30) -> None:
-        """Ask it to end and wait; kill it, and nothing else, after the deadline."""
+    def stop(self, number: signal.Signals = signal.SIGTERM, *, deadline_s: float = 30) -> bool:
+        """Ask it to end and wait; kill it, and nothing else, after the deadline. Return whether it ended in time."""
         self.send_signal(number)
         self.send_signal(signal.SIGCONT)  # one that was stopped with SIGSTOP would not hear the request
-        if not wait_until(lambda: self.pid is None, deadline_s):
+        ended = wait_until(lambda: self.pid is None, deadline_s)
+        if not ended:
             self.send_signal(signal.SIGKILL)
             if not wait_until(lambda: self.pid is None, 10):
                 raise StackError(f"{self.name}: process {self.pid} does not die")
         self._pid_path.unlink(missing_ok=True)
+        return ended
 
     def log_tail(self, lines: int = LOG_TAIL_LINES) -> str:
         """The last lines of the log, for a person who has to know why."""

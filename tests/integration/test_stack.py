@@ -18,7 +18,9 @@ from cli.stack import InfluxServer, KafkaBroker, NotAvailableError, PostgresServ
 from cli.stack import kafka as kafka_module
 from cli.stack.commands import bring_down, delete_data, survey
 from cli.stack.install import INFLUX, Program, install_missing
+from cli.stack.kafka import kafka_jars
 from cli.stack.mock_kafka import MockKafka
+from cli.stack.paths import local_directory
 from cli.stack.process import DetachedProcess, remembered_port, wait_until
 from cli.stack.services import Service
 
@@ -331,6 +333,19 @@ def test_where_kafka_cannot_be_had_the_in_memory_cluster_stands_in_loudly(
     assert any("WARNING" in line for line in said)
     assert "IN-MEMORY" in stack.status()["kafka"].detail
     assert Stack(stack.directory).environment() == stack.environment()
+
+
+def test_the_first_broker_that_stops_leaves_the_next_its_classes_in_one_piece(tmp_path: Path) -> None:
+    jars = kafka_jars(local_directory() / "kafka-jars")
+    own = tmp_path / "jars" / jars.name
+    own.mkdir(parents=True)
+    for jar in jars.glob("*.jar"):
+        (own / jar.name).symlink_to(jar)
+    broker = KafkaBroker(tmp_path / "kafka", jars=own.parent)
+    broker.start()
+    assert [path.suffix for path in own.glob("classes*")] == []
+    broker.stop()
+    assert [path.name for path in own.glob("classes*")] == ["classes.jsa"]
 
 
 def test_a_service_that_cannot_start_is_reported_with_its_log(tmp_path: Path) -> None:
