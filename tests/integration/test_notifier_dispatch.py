@@ -12,14 +12,16 @@ from typer.testing import CliRunner
 from cli.notices import app
 from services.notifier import dispatcher
 from services.notifier.channels.channel import Answer, TooManyRequestsError, UncertainError
+from services.notifier.domain import Decision
 from services.notifier.happenings import read_happening
 from services.notifier.rules import Rule
+from services.notifier.store import NotifierStore
 from shared.db.unit_of_work import unit_of_work
 from shared.errors import PermanentError, TransientError
 from shared.events.frb import FrbStatus
 from shared.events.gw import AlertType
 from shared.events.mma import Coincidence
-from shared.events.notices import ChannelMode, Delivery
+from shared.events.notices import ChannelMode, Delivery, DeliveryAction
 from shared.schema.codec import decode
 from shared.settings import DatabaseSettings
 from tests.support import notifier_schema
@@ -201,6 +203,30 @@ async def test_a_retraction_of_what_was_never_told_silences_both(
         await notifier.until("SUPPRESSED", "SUPPRESSED")
 
     assert fake.received == []
+
+
+async def test_what_is_sent_and_what_is_silenced_exclude_each_other(
+    pool: asyncpg.Pool, database: DatabaseSettings
+) -> None:
+    fake = FakeChannel()
+    await NotifierUnderTest(pool, database, fake).take(BURSTS, a_burst_record())
+    retraction = read_happening(BURSTS, a_burst_record(status=FrbStatus.WITHDRAWN, revision=2))
+    assert retraction is not None
+
+    async with unit_of_work(pool) as silencing:
+        await silencing.fetch("UPDATE deliveries SET state = 'SUPPRESSED'")
+        async with unit_of_work(pool) as sending:
+            assert await NotifierStore(sending, sender="test").due("fake", at_most=1) == []
+        await silencing.fetch("UPDATE deliveries SET state = 'SENDING', attempts = 1")
+
+    with pytest.raises(TransientError, match="decided anew"):
+        async with unit_of_work(pool) as silencing:
+            store = NotifierStore(silencing, sender="test")
+            store.add_happening(retraction)
+            needless = [row.delivery_id for row in (await store.earlier(retraction.subject))["fake"]]
+            decision = Decision("fake", DeliveryAction.RETRACTION, "nobody heard of it", tuple(needless))
+            await store.add(retraction, decision, cause=retraction, channel=fake, mode=ChannelMode.SANDBOX, revision=2)
+    assert await pool.fetchval("SELECT count(*) FROM deliveries") == 1
 
 
 async def test_a_retraction_of_what_may_be_out_follows_it(pool: asyncpg.Pool, database: DatabaseSettings) -> None:

@@ -59,7 +59,7 @@ class TnsSettings(CommonSettings):
     """The Transient Name Server. Ids are the TNS's own; its page of values lists them."""
 
     kind: Literal["tns"] = "tns"
-    per_minute: float = Field(20.0, gt=0, description="Deliveries a minute, sustained.")
+    per_minute: float = Field(20.0, gt=0, description="Submissions a minute, sustained.")
     at_once: int = Field(10, ge=1, description="And at once.")
     timeout_s: float = Field(60.0, gt=0, description="How long an answer is waited for.")
     url: str = Field("https://www.wis-tns.org", description="The TNS: mode PRODUCTION.")
