@@ -194,7 +194,7 @@ def _near(layers: Sequence[Layer], view: View, *, title: str, description: str) 
         # Seen on any picture: the same, dark and wider, beneath.
         Markup('<g class="beneath">{}</g>').format(drawn) if view.picture else Markup(""),
         drawn,
-        *_objects(view, plane),
+        Markup('<g class="objects">{}</g>').format(Markup("").join(_objects(view, plane))),
         svg.shape([border], style="edge", closed=True),
         *names,
         *_scale(plane),

@@ -30,11 +30,11 @@ def close_up(page: str) -> ElementTree.Element:
 def complete(reader: httpx.Client, burst_id: int) -> str:
     """The page of a burst, once all that others see is on it."""
 
-    def page() -> str | None:
-        text = reader.get(f"/frb/{burst_id}").text
-        return text if "being looked up" not in text else None
+    def page() -> str:
+        return reader.get(f"/frb/{burst_id}").text
 
-    return eventually(page, "what others see")
+    eventually(lambda: "being looked up" not in page(), "what others see")
+    return page()
 
 
 def test_the_picture_shows_the_galaxies_where_the_drawing_has_them(console: ConsoleUnderTest) -> None:
@@ -55,6 +55,11 @@ def test_the_picture_shows_the_galaxies_where_the_drawing_has_them(console: Cons
         assert light[min(round(y), len(light) - 1), min(round(x), len(light) - 1)] > 150
     assert "Made-up Galaxies" in page
     assert "Bmag" in page
+    wide = {"a": 4.0, "b": 3.0, "cl": 90.0, "theta": 0.0}
+    page = complete(reader, console.submit(ra=20.0, dec=10.0, eellipse=wide))
+    assert "Made-up Galaxies is not asked about regions as wide as this." in page
+    assert PICTURE.search(page)
+    assert "What lies there" not in page
     # Of where the burst is, and of nowhere else.
     assert reader.get(f"/frb/{burst_id}/sky/d0123456789").status_code == 404
     assert reader.get(address.replace(f"/{burst_id}/", f"/{console.burst_id}/")).status_code == 404
