@@ -7,6 +7,7 @@ import contextvars
 import json
 import logging
 import random
+import re
 import secrets
 import threading
 import time
@@ -46,6 +47,7 @@ RETRY_MS = (1000, 4000)
 FULL_RETRY_AFTER_S = 30
 PLACE = "place"
 # In the state of a request.
+_NO_WORD = re.compile(r"[^A-Za-z0-9]+")
 
 log = structlog.get_logger(__name__)
 
@@ -281,8 +283,11 @@ class _Connection:
 
 
 def event_name(subject: str) -> str:
-    """Return what the event is called that says that something about a subject changed."""
-    return "changed-" + subject.replace("/", "-")
+    """Return what the event is called that says that something about a subject changed.
+
+    Of letters, digits and dashes alone, whatever the subject: attributes of pages that name it have words of their own.
+    """
+    return "changed-" + _NO_WORD.sub("-", subject)
 
 
 def _take_up(consumer: Consumer, followed: set[tuple[str, int]], since_ms: int) -> bool:

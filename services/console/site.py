@@ -20,7 +20,7 @@ from markupsafe import Markup, escape
 
 from services.console.access import NOBODY, Sessions, Visitor
 from services.console.intake import IntakeClient, ServiceClient
-from services.console.live import PLACE, Live
+from services.console.live import PLACE, Live, event_name
 from services.console.settings import ConsoleSection
 from services.console.survey import SkySurvey
 from services.console.system import Surveyor
@@ -78,7 +78,13 @@ class Pages:
             lstrip_blocks=True,
             auto_reload=False,
         )
-        self._environment.filters |= {"time": time_html, "age": age_html, "num": number_html, "known": known_html}
+        self._environment.filters |= {
+            "time": time_html,
+            "age": age_html,
+            "num": number_html,
+            "known": known_html,
+            "event": event_name,
+        }
         self._environment.globals |= {"settings": settings, "static": static_url}
 
     def text(self, template: str, **context: Any) -> str:

@@ -5,14 +5,23 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from typing import Any
+from datetime import UTC, datetime
+from itertools import count
+from typing import Any, TypeVar
+from uuid import uuid4
 
 import httpx
 import pytest
 
+from shared.events.frb import FrbEvent
+from shared.events.mma import Coincidence
+from shared.events.record import Event
+from shared.schema.codec import encode
+from shared.schema.reference import example_files
 from tests.integration.console.test_stories import is_shown, letters, publish
 from tests.support.alerts import a_coincidence, a_skymap, alert_content, an_alert, an_event, as_json
 from tests.support.browser import PHONE, Visit, Window
+from tests.support.browser import WIDE as WINDOW
 from tests.support.console import ConsoleUnderTest
 from tests.support.frb_intake import EVENTS, a_burst
 from tests.support.runtime import eventually, records, send
@@ -36,6 +45,7 @@ TURNED = "\u202e\u2066gpj.exe\u2069\u200b\ufeff"
 CONTROL = "bell\x07 escape\x1b[31m null\x00 tab\t line\n"
 PLOT = example_images()["search_open"]
 Harmless = Callable[..., Window]
+E = TypeVar("E", bound=Event)
 HOSTILE = {"scripts": ALL_SCRIPTS, "long": LONG, "wide": WIDE, "turned": TURNED, "control": CONTROL}
 
 
@@ -49,16 +59,22 @@ def harmless(visit: Visit, reader: str) -> Harmless:
         window.is_live()
         for text in shown:
             assert text in window.text("body"), (path, text)
-        assert window.evaluate("window.ran === undefined"), path
-        assert window.count("main script, main iframe, [onerror], [onfocus], [onload]") == 0, path
-        assert window.count('a[href^="javascript:" i]') == 0, path
-        assert window.overflow == 0, path
-        window.resize(PHONE)
-        assert window.overflow == 0, path
-        window.resize((1280, 900))
+        is_harmless(window, path)
         return window
 
     return look
+
+
+def is_harmless(window: Window, path: str) -> None:
+    """Nothing happened in a window, wide and on a phone."""
+    assert window.evaluate("window.ran === undefined"), path
+    assert window.count("main script, main iframe, [onerror], [onfocus], [onload]") == 0, path
+    assert window.count('a[href^="javascript:" i]') == 0, path
+    assert window.overflow == 0, path
+    window.resize(PHONE)
+    assert window.overflow == 0, path
+    window.resize(WINDOW)
+    assert window.overflow == 0, path
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
@@ -155,6 +171,45 @@ def test_uploads_and_votes_do_nothing(console: ConsoleUnderTest, harmless: Harml
     harmless("/")
 
 
+def test_names_of_uploaded_files_do_nothing(console: ConsoleUnderTest, harmless: Harmless) -> None:
+    client = console.intake.client(console.add_user())
+    names = iter([*SCRIPTS, WIDE, TURNED, CONTROL, "../../../etc/passwd", "a.png\r\nX-Evil: 1"])
+    images = example_images()
+    while batch := dict(zip(images, names, strict=False)):
+        parts: dict[str, Any] = {"radio_measurement": (None, json.dumps(a_burst()["measurement"]))}
+        parts |= {part.removesuffix("_open"): (name, images[part][1]) for part, name in batch.items()}
+        answer = client.post(EVENTS, files=parts)
+        assert answer.status_code == 201, answer.text[:500]
+        window = harmless(f"/frb/{answer.json()['id']}")
+        assert window.count("figure img") == len(batch)
+
+
+def test_records_on_our_own_topics_do_nothing_in_the_feed(console: ConsoleUnderTest, harmless: Harmless) -> None:
+    """A service that lets something through has none of it run in every open browser."""
+    window, numbers = harmless("/"), count(10**6)
+    subjects = []
+    for text in (*SCRIPTS, WIDE, TURNED, CONTROL.replace("\x00", "")):
+        burst, pair = a_hostile_burst(text, next(numbers)), a_hostile_pair(text, next(numbers))
+        for topic, key, record in (
+            ("frb.events", f"{burst.frb_id}", burst),
+            ("mma.coincidences", pair.coincidence_id, pair),
+        ):
+            send(console.system.broker.address, topic, (key.encode(), encode(record), ()))
+        window.waits_for(f'ul.feed a[href="/frb/{burst.frb_id}"]')
+        window.waits_for(f'ul.feed a[href$="-{pair.burst.frb_id}"]')
+        subjects.append(f"mma/{pair.wave.superevent_id}-{pair.burst.frb_id}")
+    is_harmless(window, "/")
+
+    def told() -> list[int]:
+        statement = "SELECT min(id) AS id FROM notifier.deliveries WHERE subject = ANY($1) GROUP BY subject"
+        found = console.system.rows(statement, subjects)
+        return [row["id"] for row in found] if len(found) == len(subjects) else []
+
+    harmless("/system/deliveries")
+    for delivery in eventually(told, "what is to be told of them"):
+        harmless(f"/system/deliveries/{delivery}")
+
+
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_what_is_in_the_database_is_no_more_trusted(kind: str, console: ConsoleUnderTest, harmless: Harmless) -> None:
     """Had a check of the intake a hole, or came text by another door, pages would still show it as it is."""
@@ -224,6 +279,40 @@ def hostile_bursts(text: str) -> dict[str, dict[str, Any]]:
         sent[f"tsys {number}"] = a_burst()
         sent[f"tsys {number}"]["observation"] = {**sent["backend"]["observation"], "tsys": number, "backend": "x"}
     return sent
+
+
+def a_hostile_burst(text: str, number: int) -> FrbEvent:
+    """A record of a burst that nobody sent, with this text wherever there is one."""
+    record = an_example(FrbEvent, "upload-without-measurement.json")
+    names = ("internal_name", "origin", "origin_id", "submitted_by", "changed_by", "status_reason", "tns_name")
+    return record.model_copy(
+        update={**dict.fromkeys(names, text), "frb_id": number, "changed_at": datetime.now(UTC), "event_id": uuid4()}
+    )
+
+
+def a_hostile_pair(text: str, number: int) -> Coincidence:
+    """A record of a pair that nobody scored, with this text wherever there is one."""
+    record = an_example(Coincidence, "initial.json")
+    wave = {**dict.fromkeys(("superevent_id", "group", "search", "pipeline"), text), "skymap": None}
+    names = ("internal_name", "origin", "origin_id", "tns_name", "timing_note")
+    assert record.scores is not None
+    return record.model_copy(
+        update={
+            "event_id": uuid4(),
+            "coincidence_id": f"{text}-{number}",
+            "decided_at": datetime.now(UTC),
+            "reason": text,
+            "wave": record.wave.model_copy(update=wave),
+            "burst": record.burst.model_copy(update={**dict.fromkeys(names, text), "frb_id": number}),
+            "scores": record.scores.model_copy(update={"combined_skymap": None}),
+            "gcn_notice": None,
+        }
+    )
+
+
+def an_example(kind: type[E], name: str) -> E:
+    (path,) = (path for path in example_files(kind.schema_name) if path.name == name)
+    return kind.model_validate_json(path.read_bytes())
 
 
 def an_address_alert(name: str) -> bytes:
