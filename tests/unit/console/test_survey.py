@@ -220,6 +220,7 @@ async def test_a_field_with_too_much_is_asked_for_once_and_no_other_suffers() ->
 async def test_a_crowd_of_fields_waits_in_a_short_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(survey, "PIXELS", 8)
     looking = Looking()
+    looking.sky.galaxies = [Galaxy("far", 0, -90)]
     looking.may_answer.clear()
     asking = [
         asyncio.create_task(looking.survey.picture(Field(number, 10, 0.1))) for number in range(survey.MOST_ASKING + 5)
