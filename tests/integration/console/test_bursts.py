@@ -243,6 +243,7 @@ class TestRows:
 
 
 def test_filters_are_one_line_on_a_phone_that_says_what_is_set(console: ConsoleUnderTest, visit: Visit) -> None:
+    window = visit()
     for address, field, told in (
         ("/frb?dm_min=300&status=confirmed", "DM to", "Filters: DM from (pc cm⁻³) 300; Status confirmed"),
         ("/gw?id=S23&significant=yes", "Name begins with", "Filters: Name begins with S23; Significant yes"),
@@ -250,7 +251,7 @@ def test_filters_are_one_line_on_a_phone_that_says_what_is_set(console: ConsoleU
         ("/system/deliveries?state=FAILED", "Channel", "Filters: State failed"),
         ("/gw", "Name begins with", "Filters: none"),
     ):
-        window = visit(size=PHONE)
+        window.resize(PHONE)
         window.open(address)
         assert window.text("details.filters summary") == told
         for shown in (False, True):
