@@ -76,57 +76,28 @@ class Figures:
     notices: Mapping[str, int] = field(default_factory=dict)
 
 
-_Feed = tuple[str, Callable[[asyncpg.Record], Line]]
-
-# Each is asked twice, with and without test traffic, for which there are indexes.
-_FEEDS: tuple[_Feed, ...] = (
+# Each is asked twice, with and without test traffic, for which there are indexes; columns are what a line is made of.
+_FEEDS: tuple[tuple[str, Callable[..., Line]], ...] = (
     (
-        "SELECT superevent_id, alert_type, record->'event'->>'group' AS wave_group,"
+        "SELECT superevent_id, alert_type, record->'event'->>'group' AS group,"
         " record->'event'->>'pipeline' AS pipeline, received_at AS at, is_test"
         " FROM gw_listener.alert_lines WHERE is_test = {is_test} ORDER BY received_at DESC LIMIT {limit}",
-        lambda row: alert_line(
-            superevent_id=row["superevent_id"],
-            alert_type=row["alert_type"],
-            group=row["wave_group"],
-            pipeline=row["pipeline"],
-            at=row["at"],
-            is_test=row["is_test"],
-        ),
+        alert_line,
     ),
     (
         "SELECT superevent_id, state, area_90_deg2, processed_at AS at, is_test"
         " FROM skymap_parser.map_lines WHERE is_test = {is_test} ORDER BY processed_at DESC LIMIT {limit}",
-        lambda row: skymap_line(
-            superevent_id=row["superevent_id"],
-            state=row["state"],
-            area_90_deg2=row["area_90_deg2"],
-            at=row["at"],
-            is_test=row["is_test"],
-        ),
+        skymap_line,
     ),
     (
-        "SELECT burst_id, change, status, dm_pc_cm3, snr, changed_at AS at, is_test"
+        "SELECT burst_id AS frb_id, change, status, dm_pc_cm3, snr, changed_at AS at, is_test"
         " FROM frb_intake.change_lines WHERE is_test = {is_test} ORDER BY changed_at DESC LIMIT {limit}",
-        lambda row: burst_line(
-            frb_id=row["burst_id"],
-            change=row["change"],
-            status=row["status"],
-            dm_pc_cm3=row["dm_pc_cm3"],
-            snr=row["snr"],
-            at=row["at"],
-            is_test=row["is_test"],
-        ),
+        burst_line,
     ),
     (
         "SELECT superevent_id, frb_id, coincidence_type, decided_at AS at, is_test"
         " FROM coincidence.history_lines WHERE is_test = {is_test} ORDER BY decided_at DESC LIMIT {limit}",
-        lambda row: coincidence_line(
-            superevent_id=row["superevent_id"],
-            frb_id=row["frb_id"],
-            coincidence_type=row["coincidence_type"],
-            at=row["at"],
-            is_test=row["is_test"],
-        ),
+        coincidence_line,
     ),
     (
         # Of the newest deliveries those that are news; not all that ever were, should none be.
@@ -134,16 +105,7 @@ _FEEDS: tuple[_Feed, ...] = (
         " SELECT * FROM notifier.delivery_lines WHERE is_test = {is_test} ORDER BY changed_at DESC LIMIT 20 * {limit}"
         ") AS newest WHERE state IN ('SENT', 'CONFIRMED', 'FAILED', 'UNKNOWN') OR state = 'PENDING' AND attempts > 0"
         " ORDER BY changed_at DESC LIMIT {limit}",
-        lambda row: delivery_line(
-            subject=row["subject"],
-            channel=row["channel"],
-            mode=row["mode"],
-            action=row["action"],
-            state=row["state"],
-            attempts=row["attempts"],
-            at=row["at"],
-            is_test=row["is_test"],
-        ),
+        delivery_line,
     ),
 )
 
@@ -222,7 +184,7 @@ async def newest(fetch: Fetch, *, with_tests: bool, limit: int = LINES) -> list[
     found = []
     for query, line in _FEEDS:
         for is_test in (False, True) if with_tests else (False,):
-            found += [line(row) for row in await fetch(query.format(is_test=is_test, limit=limit))]
+            found += [line(**row) for row in await fetch(query.format(is_test=is_test, limit=limit))]
     return sorted(found, key=lambda each: each.at, reverse=True)[:limit]
 
 
