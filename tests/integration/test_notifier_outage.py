@@ -16,9 +16,12 @@ from statistics import median
 import asyncpg
 import httpx
 import psutil
+from confluent_kafka.admin import AdminClient
 
+from cli.topics import create_missing
 from services.notifier.dispatcher import GIVES_WAY_EVERY
-from shared.testing import slack, smtp, webhook
+from shared.settings import KafkaSettings
+from shared.testing import slack, smtp, tns, webhook
 from shared.testing.slack import SANDBOX
 from shared.testing.vtp import Behaviour
 from tests.support.frb_intake import EVENTS, IntakeUnderTest, a_burst
@@ -27,24 +30,30 @@ from tests.support.notifier_stand_ins import StandIns, standing, write_settings
 from tests.support.runtime import eventually
 from tests.support.system import ServiceUnderTest, SystemUnderTest, running_system
 
-CHANNELS = ("slack", "slack-hook", "voevent", "email", "webhook")
+CHANNELS = ("slack", "slack-hook", "tns", "voevent", "gcn", "email", "webhook")
 OUTAGE_S = 600 / TIMES_FASTER
 BURSTS = 100
 # Each is uploaded and measured again: two events.
+MAX_SNR = 160.0
+# Of the first that is measured again; each is quieter than the one before.
+LOUD = 10
+# So many of them are told on gcn as well, where every notice is read back.
+GCN_TOPIC = "gcn.notices.tocsin.frb"
 FAULTS = 100_000
 MIB = 2**20
 
 
 def fail(told: StandIns) -> None:
-    """Have everybody refuse everything for the moment."""
+    """Have everybody but the broker refuse everything for the moment."""
     told.slack.faults.extend([(slack.Fault.UNAVAILABLE, None)] * FAULTS)
     told.webhook.faults.extend([webhook.Fault.UNAVAILABLE] * FAULTS)
     told.smtp.faults.extend([smtp.Fault.BUSY] * FAULTS)
+    told.tns.trouble["report"].extend([tns.Trouble.UNAVAILABLE] * FAULTS)
     told.broker.usually = Behaviour.DISCONNECT
 
 
 def recover(told: StandIns) -> None:
-    for faults in (told.slack.faults, told.webhook.faults, told.smtp.faults):
+    for faults in (told.slack.faults, told.webhook.faults, told.smtp.faults, told.tns.trouble["report"]):
         faults.clear()
     told.broker.usually = Behaviour.ACK
 
@@ -65,7 +74,7 @@ class Outage:
         numbers: list[int] = []
         for path, count in ((EVENTS, bursts), ("measurements", bursts)):
             for index in range(count):
-                body = a_burst(repeater=False) if path == EVENTS else a_burst(sn=60.0 + index)["measurement"]
+                body = a_burst(repeater=False) if path == EVENTS else a_burst(sn=MAX_SNR - index)["measurement"]
                 place = path if path == EVENTS else f"{EVENTS}/{numbers[index]}/{path}"
                 began = time.perf_counter()
                 answer = self.http.post(place, json=body)
@@ -75,6 +84,10 @@ class Outage:
                     numbers.append(answer.json()["id"])
         self.numbers = numbers
         return took_s
+
+    def take_away(self, topic: str) -> None:
+        client = AdminClient(self.system.client)
+        client.delete_topics([topic])[topic].result(10)
 
     def rows(self, channel: str | None = None) -> list[asyncpg.Record]:
         """The deliveries of the newest uploads, in the order of their decisions."""
@@ -108,7 +121,12 @@ class Outage:
 @contextmanager
 def running(folder: Path) -> Iterator[Outage]:
     with standing() as told, running_system(folder) as system:
-        settings = write_settings(folder / "tocsin.yaml", told.channels(*CHANNELS), max_age_h=1e6)
+        channels = {each["name"]: each for each in told.channels(*CHANNELS)}
+        channels["tns"] |= {"when": "immediately"}
+        channels["gcn"] |= {"timeout_s": 3.0}
+        rules = [{"channel": name} for name in CHANNELS if name != "gcn"]
+        rules.append({"channel": "gcn", "min_snr": MAX_SNR - LOUD + 1})
+        settings = write_settings(folder / "tocsin.yaml", [*channels.values()], rules=rules, max_age_h=1e6)
         system.environment["TOCSIN_CONFIG"] = settings
         service, notifier = system.start("frb_intake"), system.start("notifier", hasty=True)
         service.wait_ready()
@@ -127,6 +145,7 @@ def test_ten_minutes_without_any_channel_lose_nothing_and_hold_up_nobody(tmp_pat
         webhooks_before, posts_before = len(told.webhook.taken), len(told.slack.posted(SANDBOX))
 
         told.do(lambda: fail(told))
+        outage.take_away(GCN_TOPIC)
         began, before_mib = time.monotonic(), outage.resident_mib()
         failing_s = median(outage.upload(BURSTS))
         outage.wait_decided()
@@ -134,6 +153,8 @@ def test_ten_minutes_without_any_channel_lose_nothing_and_hold_up_nobody(tmp_pat
         after_mib = outage.resident_mib()
         assert set(outage.states()) <= {"PENDING", "SENDING", "SUPPRESSED"}
         told.do(lambda: recover(told))
+        create_missing(KafkaSettings(bootstrap_servers=outage.system.broker.address))
+        submissions_before = told.tns.requests.count("report")
         outage.wait_told(60)
 
         assert outage.states().keys() == {"CONFIRMED", "SUPPRESSED"}
@@ -151,5 +172,11 @@ def test_ten_minutes_without_any_channel_lose_nothing_and_hold_up_nobody(tmp_pat
         assert all(heard.index((subject, 1)) < heard.index((subject, 2)) for subject in gave_way)
         posted = told.slack.posted(SANDBOX)[posts_before:]
         assert len(posted) == BURSTS, "one message for each burst"
+        assert Counter(each["internal_name"] for each in told.tns.submissions).most_common(1)[0][1] == 1
+        assert len(told.tns.submissions) == BURSTS // 5 + BURSTS
+        assert told.tns.requests.count("report") - submissions_before <= 10, "what waited was reported together"
+        noticed = [row for row in outage.rows("gcn") if row["state"] == "CONFIRMED"]
+        assert len(noticed) == LOUD
+        assert max(row["attempts"] for row in noticed) > 1
         told_at_once = [row for row in outage.rows("slack") if row["state"] == "SUPPRESSED"]
         assert len(told_at_once) >= BURSTS - 2, "what nobody had heard of is told as it is now"
