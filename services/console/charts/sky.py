@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from services.console.charts import svg
 from services.console.charts.svg import Points
 from shared.sky import healpix, projection, region
-from shared.sky.healpix import FloatArray, Int64Array, Intervals
+from shared.sky.healpix import FloatArray, Int64Array
 from shared.sky.projection import Position
 from shared.sky.skymap import SkyMap
 
@@ -58,15 +58,6 @@ class Contours:
     skymap: SkyMap
     label: str
     style: str = "wave"
-
-
-@dataclass(frozen=True, eq=False)
-class Cells:
-    """A region made of cells, as intervals of the nested index at order 29."""
-
-    intervals: Intervals
-    label: str
-    style: str = "other"
 
 
 @dataclass(frozen=True)
@@ -116,7 +107,7 @@ class View:
     objects_label: str = ""
 
 
-Layer = Contours | Cells | Ellipse | Point
+Layer = Contours | Ellipse | Point
 
 
 def sky(layers: Sequence[Layer], *, title: str, description: str, view: View | None = None) -> Markup:
@@ -130,18 +121,6 @@ def sky(layers: Sequence[Layer], *, title: str, description: str, view: View | N
     if view is not None:
         images.append(_near(layers, view, title=f"{title}, close-up", description=description))
     return _figure(images, layers, view)
-
-
-def all_sky(layers: Sequence[Layer], *, title: str, description: str) -> Markup:
-    """Return a figure of the whole sky with its legend."""
-    return _figure([_whole(layers, title=title, description=description)], layers)
-
-
-def close_up(
-    layers: Sequence[Layer], *, centre: Position, half_width_deg: float, title: str, description: str
-) -> Markup:
-    """Return a figure of the surroundings of a position: north up, east to the left, distances kept from the centre."""
-    return _figure([_near(layers, View(centre, half_width_deg), title=title, description=description)], layers)
 
 
 def fit(layers: Sequence[Layer], *, below_deg: float = CLOSE_UP_BELOW_DEG) -> tuple[Position, float] | None:
@@ -330,8 +309,6 @@ class _Surroundings:
 def _drawn(layer: Layer, plane: _Plane, *, inside: str) -> Markup:
     if isinstance(layer, Contours):
         return _contours(layer, plane, inside=inside)
-    if isinstance(layer, Cells):
-        return _cells(layer, plane, inside=inside)
     if isinstance(layer, Ellipse):
         return _ellipse(layer, plane, inside=inside)
     x, y = (float(value) for value in plane.to_paper(np.array(layer.ra_deg), np.array(layer.dec_deg)))
@@ -356,24 +333,6 @@ def _contours(layer: Contours, plane: _Plane, *, inside: str) -> Markup:
     return Markup("").join(parts)
 
 
-def _cells(layer: Cells, plane: _Plane, *, inside: str) -> Markup:
-    box = _box(plane, *_centres(*_as_cells(layer.intervals)))
-    if box is None:
-        return Markup("")
-    parts = []
-    if not box.is_dot:
-
-        def outside(ra_deg: FloatArray, dec_deg: FloatArray) -> FloatArray:
-            return (layer.intervals.find(healpix.lonlat_to_nest29(ra_deg, dec_deg)) < 0).astype(np.float64)
-
-        (outline,) = _traced(plane, box, outside, [0.5])
-        style = f"region {layer.style} r90"
-        parts.append(svg.shape(outline, style=style, label=layer.label, closed=True, inside=inside))
-    if box.is_small:
-        parts.append(_ring(box, plane, layer))
-    return Markup("").join(parts)
-
-
 def _ellipse(layer: Ellipse, plane: _Plane, *, inside: str) -> Markup:
     points = np.stack(plane.to_paper(*_around(layer)), axis=1)
     pieces = plane.pieces(points)
@@ -385,7 +344,7 @@ def _ellipse(layer: Ellipse, plane: _Plane, *, inside: str) -> Markup:
     return Markup("").join(parts)
 
 
-def _ring(box: _Box, plane: _Plane, layer: Contours | Cells) -> Markup:
+def _ring(box: _Box, plane: _Plane, layer: Contours) -> Markup:
     x, y = (box.x_0 + box.x_1) / 2, (box.y_0 + box.y_1) / 2
     return _mark(x, y, plane, style=f"mark {layer.style}", label=layer.label, lines=_circle(x, y, RING))
 
@@ -440,15 +399,12 @@ class _Extent:
     def of(cls, layer: Layer) -> _Extent:
         if isinstance(layer, Contours):
             ra, dec, margin = _cells_of_90(_without_distances(layer.skymap))
-        elif isinstance(layer, Cells):
-            ra, dec, margin = _centres(*_as_cells(layer.intervals))
-        elif isinstance(layer, Ellipse):
+            return cls(ra, dec, margin, _middle(ra, dec))
+        if isinstance(layer, Ellipse):
             ra, dec = _around(layer)
             return cls(ra, dec, np.zeros(len(ra)), (layer.ra_deg, layer.dec_deg))
-        else:
-            at = (layer.ra_deg, layer.dec_deg)
-            return cls(np.array([at[0]]), np.array([at[1]]), np.zeros(1), at)
-        return cls(ra, dec, margin, _middle(ra, dec))
+        at = (layer.ra_deg, layer.dec_deg)
+        return cls(np.array([at[0]]), np.array([at[1]]), np.zeros(1), at)
 
     @property
     def reach_deg(self) -> float:
@@ -482,18 +438,6 @@ def _cells_of_90(skymap: SkyMap) -> tuple[FloatArray, FloatArray, FloatArray]:
     held = np.cumsum(skymap.probability[ranked])
     inside = ranked[: int(np.searchsorted(held, LEVELS[-1])) + 1]
     return _centres(skymap.start[inside], skymap.order[inside])
-
-
-def _as_cells(intervals: Intervals) -> tuple[Int64Array, Int64Array]:
-    """One cell at each end of every interval, as large as the interval's ends let it be."""
-    start, stop = intervals.start, intervals.stop
-    low_bits = [(edge & -edge).astype(np.float64) for edge in (start, stop)]
-    parts = []
-    for edge, bits, is_start in ((start, low_bits[0], True), (stop, low_bits[1], False)):
-        largest = np.minimum(np.where(bits > 0, bits, np.inf), (stop - start).astype(np.float64))
-        order = healpix.MAX_ORDER - np.minimum(np.log2(np.maximum(largest, 1)) // 2, healpix.MAX_ORDER).astype(np.int64)
-        parts.append((edge if is_start else edge - healpix.cell_size(order), order))
-    return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
 
 
 def _centres(start: Int64Array, order: Int64Array) -> tuple[FloatArray, FloatArray, FloatArray]:

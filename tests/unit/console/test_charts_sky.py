@@ -3,6 +3,7 @@
 import math
 import re
 from dataclasses import replace
+from typing import TypedDict
 from xml.etree import ElementTree
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from services.console.charts import sky
-from services.console.charts.sky import Cells, Contours, Ellipse, Layer, Point
+from services.console.charts.sky import Contours, Ellipse, Layer, Point, View
 from shared.sky import localisation, region
 from shared.sky.gaussian import localisation_map
 from shared.sky.skymap import SkyMap, read_skymap
@@ -20,8 +21,17 @@ from tests.support.data import SAMPLES
 from tests.support.skymaps import a_multiorder_map, an_explicit_map
 
 GW170817 = SAMPLES / "skymaps" / "GW170817_skymap.fits"
+WHOLE, NEAR = 0, 1
+# The images of a figure.
 SVG = "{http://www.w3.org/2000/svg}"
-WORDS = {"title": "S1", "description": "where it is"}
+
+
+class Words(TypedDict):
+    title: str
+    description: str
+
+
+WORDS: Words = {"title": "S1", "description": "where it is"}
 # The whole sky is an ellipse of these half axes.
 HALF_WIDTH, HALF_HEIGHT = sky.WIDTH / 2, sky.HEIGHT / 2
 SKY_DEG2 = 4 * math.pi * (180 / math.pi) ** 2
@@ -31,9 +41,9 @@ def parsed(figure: str) -> ElementTree.Element:
     return ElementTree.fromstring(str(figure).replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" '))
 
 
-def lines_of(figure: str, style: str) -> list[NDArray[np.float64]]:
-    """The corners of all lines of a class, of the first image."""
-    image = next(parsed(figure).iter(f"{SVG}svg"))
+def lines_of(figure: str, style: str, image_number: int = WHOLE) -> list[NDArray[np.float64]]:
+    """The corners of all lines of a class, of an image."""
+    image = list(parsed(figure).iter(f"{SVG}svg"))[image_number]
     paths = [path.attrib["d"] for path in image.iter(f"{SVG}path") if path.attrib.get("class") == style]
     lines = []
     for line in re.findall(r"M([^Mz]+)", " ".join(paths)):
@@ -55,7 +65,7 @@ def a_map(radius_deg: float, *, ra_deg: float = 200.0, dec_deg: float = 30.0) ->
 
 def test_a_position_is_drawn_where_the_projection_puts_it() -> None:
     # RA 90, Dec 0: half way from the middle to the right edge.
-    crosses = lines_of(sky.all_sky([Point(90, 0, "here")], **WORDS), "mark other")
+    crosses = lines_of(sky.sky([Point(90, 0, "here")], **WORDS), "mark other")
 
     middle = np.concatenate(crosses).mean(axis=0)
 
@@ -63,9 +73,9 @@ def test_a_position_is_drawn_where_the_projection_puts_it() -> None:
 
 
 def test_east_is_left_and_north_is_up_in_a_close_up() -> None:
-    figure = sky.close_up([Point(10.5, 20.5, "NE")], centre=(10, 20), half_width_deg=1, **WORDS)
+    figure = sky.sky([Point(10.5, 20.5, "NE")], view=View((10, 20), 1), **WORDS)
 
-    x, y = np.concatenate(lines_of(figure, "mark other")).mean(axis=0)
+    x, y = np.concatenate(lines_of(figure, "mark other", NEAR)).mean(axis=0)
 
     # Half a degree of declination is a quarter of the frame; of right ascension it is less by cos(dec).
     assert y == pytest.approx(sky.FRAME_TOP + sky.FRAME / 4, abs=0.5)
@@ -85,7 +95,7 @@ def test_east_is_left_and_north_is_up_in_a_close_up() -> None:
     ],
 )
 def test_outlines_hold_the_areas_of_the_regions(skymap: SkyMap, tolerance: float) -> None:
-    figure = sky.all_sky([Contours(skymap, "wave")], **WORDS)
+    figure = sky.sky([Contours(skymap, "wave")], **WORDS)
 
     for style, expected in zip(("r50", "r90"), region.credible_regions(skymap, (0.5, 0.9)), strict=True):
         # Mollweide's projection keeps areas.
@@ -99,15 +109,15 @@ def test_a_close_up_holds_the_area_of_a_region_too() -> None:
     assert around is not None
     centre, half = around
 
-    figure = sky.close_up([Contours(skymap, "wave")], centre=centre, half_width_deg=half, **WORDS)
+    figure = sky.sky([Contours(skymap, "wave")], view=View(centre, half), **WORDS)
 
-    units = area(lines_of(figure, "region wave r90"))
+    units = area(lines_of(figure, "region wave r90", NEAR))
     expected = region.credible_regions(skymap, (0.9,))[0].area_deg2
     assert units * (2 * half / sky.FRAME) ** 2 == pytest.approx(expected, rel=0.03)
 
 
 def test_a_region_across_right_ascension_0_has_no_line_through_the_sky() -> None:
-    figure = sky.all_sky([Ellipse(1, 20, 12, 6, 70, "burst")], **WORDS)
+    figure = sky.sky([Ellipse(1, 20, 12, 6, 70, "burst")], **WORDS)
 
     lines = lines_of(figure, "region burst r90 cut")
 
@@ -117,9 +127,9 @@ def test_a_region_across_right_ascension_0_has_no_line_through_the_sky() -> None
 
 def test_an_ellipse_is_where_a_localisation_says() -> None:
     ellipse = localisation.Ellipse(200.0, 30.0, 3.0, 1.0, 40.0, 0.9)
-    figure = sky.close_up([Ellipse(200.0, 30.0, 3.0, 1.0, 40.0, "burst")], centre=(200, 30), half_width_deg=4, **WORDS)
+    figure = sky.sky([Ellipse(200.0, 30.0, 3.0, 1.0, 40.0, "burst")], view=View((200, 30), 4), **WORDS)
 
-    (line,) = lines_of(figure, "region burst r90")
+    (line,) = lines_of(figure, "region burst r90", NEAR)
     plane = sky._Surroundings((200.0, 30.0), 4.0)
 
     for factor, inside in ((0.99, True), (1.01, False)):
@@ -155,15 +165,6 @@ def test_a_close_up_leaves_out_what_is_elsewhere() -> None:
     assert around[1] == pytest.approx(sky.AROUND * 0.2, rel=1e-6)
 
 
-def test_a_region_of_cells_is_drawn() -> None:
-    cells = region.credible_regions(a_map(20), (0.9,))[0]
-
-    figure = sky.all_sky([Cells(cells.intervals, "burst", "burst")], **WORDS)
-
-    share = area(lines_of(figure, "region burst r90")) / (math.pi * HALF_WIDTH * HALF_HEIGHT)
-    assert share * SKY_DEG2 == pytest.approx(cells.area_deg2, rel=0.02)
-
-
 @pytest.mark.parametrize(
     "skymap",
     [
@@ -187,7 +188,7 @@ def test_distances_change_nothing() -> None:
     assert skymap.distmu is not None
     bare = replace(skymap, distmu=None, distsigma=None, distnorm=None)
 
-    assert sky.all_sky([Contours(skymap, "w")], **WORDS) == sky.all_sky([Contours(bare, "w")], **WORDS)
+    assert sky.sky([Contours(skymap, "w")], **WORDS) == sky.sky([Contours(bare, "w")], **WORDS)
 
 
 def test_names_from_outside_are_text() -> None:
@@ -200,7 +201,7 @@ def test_names_from_outside_are_text() -> None:
 
 
 def test_a_drawing_says_in_words_what_it_shows() -> None:
-    image = next(parsed(sky.all_sky([], title="S1", description="where it is")).iter(f"{SVG}svg"))
+    image = next(parsed(sky.sky([], title="S1", description="where it is")).iter(f"{SVG}svg"))
 
     title, description = image.attrib["aria-labelledby"].split()
     assert image.attrib["role"] == "img"
