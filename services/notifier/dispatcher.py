@@ -149,21 +149,12 @@ class Dispatcher:
         """
         if not self.is_idle:
             return False
-        due = as_due(row, happening)
-        is_sent = due.job.mode in (ChannelMode.SANDBOX, ChannelMode.PRODUCTION)
-        is_forbidden = due.job.mode is ChannelMode.PRODUCTION and happening.is_test
-        if not is_sent or is_forbidden:
-            return False
-        try:
-            prepared = self._channel.prepare(due.job)
-        except Exception:  # noqa: BLE001  (met again, and told, when it is due)
-            return False
-        # Asked again, for another may have been taken meanwhile.
-        if prepared is None or not self.is_idle or self._limit.check(self._channel.name) > 0:
+        step = self._step(as_due(row, happening))
+        if not step.is_to_leave or step.prepared is None or self._limit.check(self._channel.name) > 0:
             return False
         self._is_promised = True
-        work.at_end(partial(self._after, due, prepared))
-        await store.put(due, DeliveryState.SENDING, prepared=prepared, tried=True)
+        work.at_end(partial(self._after, step.due, step.prepared))
+        await store.put(step.due, step.state, prepared=step.prepared, tried=True)
         return True
 
     @property
