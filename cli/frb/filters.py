@@ -27,6 +27,19 @@ class Rated(StrEnum):
     NONE = "none"
 
 
+class Sort(StrEnum):
+    """What bursts are sorted by."""
+
+    TIME = "time"
+    ID = "id"
+    DM = "dm"
+    DM_EXCESS = "dm_excess"
+    SN = "sn"
+    WIDTH = "width"
+    CONFIRM = "confirm"
+    REJECT = "reject"
+
+
 FILTERS = "Filters"
 
 Since = Annotated[
@@ -54,6 +67,11 @@ TnsName = Annotated[
 ]
 Test = Annotated[bool | None, typer.Option("--test/--no-test", rich_help_panel=FILTERS, help="Only tests, or none.")]
 
+SortedBy = Annotated[
+    Sort, typer.Option("--sort", help="By arrival, number, what was measured, or votes; what is not known comes last.")
+]
+Ascending = Annotated[bool, typer.Option("--asc/--desc", help="The smallest first, or the largest.")]
+
 
 def query(
     *,
@@ -69,6 +87,8 @@ def query(
     rating: Rated | None,
     tns_name: str | None,
     test: bool | None,
+    sort: Sort,
+    ascending: bool,
 ) -> dict[str, Any]:
     """Return the parameters of a request; those that are None do not matter.
 
@@ -90,6 +110,8 @@ def query(
         "rating": rating,
         "tns_name": tns_name,
         "is_test": test,
+        "sort": sort,
+        "order": "asc" if ascending else "desc",
     }
 
 

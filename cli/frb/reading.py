@@ -46,18 +46,21 @@ def list_bursts(
     rating: filters.Rating = None,
     tns_name: filters.TnsName = None,
     test: filters.Test = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many, the latest first.")] = 50,
+    sort: filters.SortedBy = filters.Sort.TIME,
+    ascending: filters.Ascending = False,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many.")] = 50,
     as_json: options.AsJson = False,
     server: options.Server = options.SERVER,
     token_file: options.TokenFile = None,
     timeout_s: options.TimeoutS = options.TIMEOUT_S,
     retries: options.Retries = options.RETRIES,
 ) -> None:
-    """List bursts, the latest first."""
+    """List bursts, the latest first unless told otherwise."""
     with told_line_by_line():
         wanted = filters.query(
             since=since, until=until, dm_min=dm_min, dm_max=dm_max, sn_min=sn_min, sn_max=sn_max, cone=cone,
             repeater=repeater, status=status, rating=rating, tns_name=tns_name, test=test,
+            sort=sort, ascending=ascending,
         )  # fmt: skip
         client = options.reader(server, token_file, timeout_s, retries)
         rows = list(islice(_summaries(client, wanted | {"limit": min(limit, PAGE)}), limit))
@@ -96,6 +99,8 @@ def export(
     rating: filters.Rating = None,
     tns_name: filters.TnsName = None,
     test: filters.Test = None,
+    sort: filters.SortedBy = filters.Sort.TIME,
+    ascending: filters.Ascending = False,
     form: Annotated[Format, typer.Option("--format", help="What to write.")] = Format.CSV,
     output: Annotated[
         Path | None, typer.Option("--output", metavar="FILE", help="Where to; standard output without it.")
@@ -110,6 +115,7 @@ def export(
         wanted = filters.query(
             since=since, until=until, dm_min=dm_min, dm_max=dm_max, sn_min=sn_min, sn_max=sn_max, cone=cone,
             repeater=repeater, status=status, rating=rating, tns_name=tns_name, test=test,
+            sort=sort, ascending=ascending,
         )  # fmt: skip
         client = options.reader(server, token_file, timeout_s, retries)
         with client.stream("/events/export", wanted | {"format": form}) as answer, _opened(output) as stream:

@@ -201,6 +201,11 @@ def test_bursts_are_found_and_exported_alike(intake: Intake, token: str, tmp_pat
     assert list(parse_single_table(tmp_path / "votable").array["id"]) == found
     assert [burst["id"] for burst in json.loads((tmp_path / "json").read_text())] == found
     assert intake.frb("list", *wanted, "--limit", 1).out.splitlines()[1].split()[0] == str(found[0])
+    assert [burst["id"] for burst in intake.frb("list", *wanted, "--sort", "dm", "--asc", "--json").json()] == found[
+        ::-1
+    ]
+    upward = intake.frb("export", *wanted, "--sort", "dm", "--asc", "--format", "json").json()
+    assert [burst["id"] for burst in upward] == found[::-1]
 
 
 def test_a_follower_sees_what_happens(intake: Intake, token: str, tmp_path: Path) -> None:

@@ -62,7 +62,8 @@ class TestList:
         assert dict(intake.requests[0].url.params) == {
             "since": "2017-11-17T00:00:00", "until": "2018-01-01", "dm_min": "100.0", "dm_max": "500.5",
             "sn_min": "9.0", "sn_max": "90.0", "ra": "77.0", "dec": "-26.5", "radius": "0.5", "repeater": "false",
-            "status": "confirmed", "rating": "none", "tns_name": "FRB 20171117A", "is_test": "true", "limit": "50",
+            "status": "confirmed", "rating": "none", "tns_name": "FRB 20171117A", "is_test": "true",
+            "sort": "time", "order": "desc", "limit": "50",
         }  # fmt: skip
 
     def test_pages_are_followed_until_there_are_enough(self, intake: FakeIntake) -> None:
@@ -193,7 +194,12 @@ class TestExport:
 
         assert (done.exit_code, done.stdout) == (0, "")
         assert file.read_bytes() == b"id,dm\n7,411.0\n"
-        assert dict(intake.requests[0].url.params) == {"dm_min": "100.0", "format": "csv"}
+        assert dict(intake.requests[0].url.params) == {
+            "dm_min": "100.0",
+            "sort": "time",
+            "order": "desc",
+            "format": "csv",
+        }
         assert intake.requests[0].url.path == "/api/v1/events/export"
 
     def test_without_a_file_they_go_to_standard_output(self, intake: FakeIntake) -> None:
