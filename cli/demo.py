@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -55,6 +56,8 @@ def demo(
     once: Annotated[bool, typer.Option("--once", help="Stop everything after the summary and exit.")] = False,
 ) -> None:
     """Start the system, send it the official sample alerts, a real event and bursts, show what comes of them."""
+    # However somebody ends it, nothing stays running.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     stack = Stack()
     was_up = stack.kafka.health().up and stack.postgres.health().up  # InfluxDB is optional
     with told_in_one_line():
@@ -83,9 +86,10 @@ def _run(stack: Stack) -> None:
     _heading("3  Waiting until each has gone through every stage")
     _wait_for(alerts)
     _say(f"all done {time.monotonic() - began:.1f} s after the first was sent")
-    _heading("4  Sending a burst, as a telescope sends it")
+    _heading("4  Sending a burst, as a telescope sends it, and what a closer look measured")
     intake = ServiceProcess(SERVICES["frb_intake"], stack.directory / "services")
     burst_id = demo_bursts.send_burst(intake.address, _say)
+    demo_bursts.measure_again(burst_id, intake.address, _say)
     _heading("5  Sending what CHIME told of bursts, as GCN sends it")
     demo_bursts.send_notices(_say)
     _heading("6  Sending a burst seconds after the mock merger, from where its map says")

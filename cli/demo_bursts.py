@@ -6,7 +6,7 @@ import secrets
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cli.database import fetch
@@ -19,6 +19,7 @@ from shared.errors import TocsinError
 _SAMPLES = Path(__file__).parents[1] / "samples"
 UPLOAD = _SAMPLES / "frb" / "upload"
 RADIO_YAML, OBSERVATION_YAML = UPLOAD / "radio_example.yaml", UPLOAD / "observation_example.yaml"
+REFINED_YAML = UPLOAD / "radio_refined.yaml"
 NOTICES = [_SAMPLES / "gcn" / f"chime-frb-{kind}.json" for kind in ("detection", "subsequent", "update")]
 CATALOGUE = _SAMPLES / "frb" / "catalogue" / "chimefrbcat1.csv"
 CATALOGUE_BURSTS = 7
@@ -49,11 +50,28 @@ def send_burst(server: str, say: Callable[[str], None], *, radio_yaml: Path = RA
     UploadFailedError
         The command failed.
     """
-    shown = [os.path.relpath(path) for path in (radio_yaml, OBSERVATION_YAML)]
-    say(f"  $ tocsin frb upload --test --radio-yaml {shown[0]} --observation-yaml {shown[1]}")
-    command = [sys.executable, "-c", "from cli.main import main; main()", "frb", "upload", "--test", "--server", server]
+    return _upload(
+        ["--test", "--radio-yaml", radio_yaml, "--observation-yaml", OBSERVATION_YAML], server=server, say=say
+    )
+
+
+def measure_again(burst_id: int, server: str, say: Callable[[str], None]) -> None:
+    """Send what a closer look at the sample burst measured.
+
+    Raises
+    ------
+    UploadFailedError
+        The command failed.
+    """
+    _upload(["--update", str(burst_id), "--radio-yaml", REFINED_YAML], server=server, say=say)
+
+
+def _upload(options: Sequence[str | Path], *, server: str, say: Callable[[str], None]) -> int:
+    shown = [os.path.relpath(option) if isinstance(option, Path) else option for option in options]
+    say(f"  $ tocsin frb upload {' '.join(shown)}")
+    command = [sys.executable, "-c", "from cli.main import main; main()", "frb", "upload", "--server", server]
     done = subprocess.run(  # noqa: S603  (our own command)
-        [*command, "--radio-yaml", str(radio_yaml), "--observation-yaml", str(OBSERVATION_YAML)],
+        [*command, *options],
         env={**os.environ, "FRB_TOKEN": asyncio.run(_token())},
         stdin=subprocess.DEVNULL,
         capture_output=True,

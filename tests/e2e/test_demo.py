@@ -109,7 +109,7 @@ def check_pages(told: str) -> None:
         "/gw/MS181101ab": ["etracted"],
         "/gw/S230518h": ["<svg"],
         "/frb": [f"/frb/{partner}", "/frb/1"],
-        "/frb/1": ["nothing like it off the source", "411"],
+        "/frb/1": ["nothing like it off the source", "411", "410.62"],
         f"/frb/{partner}": ["MS181101ab"],
         "/mma": [pair],
         f"/mma/{pair}": ["etracted", "<svg"],
@@ -153,9 +153,14 @@ def demo_until_interrupted(directory: Path) -> tuple[int, str]:
             told += line
             if "Ctrl-C stops everything" in line:
                 break
-        assert all(health.up for name, health in Stack(directory).status().items() if name != "influxdb"), told
-        check_pages(told)
-        demo.send_signal(signal.SIGINT)
+        try:
+            assert all(health.up for name, health in Stack(directory).status().items() if name != "influxdb"), told
+            check_pages(told)
+        except AssertionError:
+            demo.kill()
+            raise
+        # As good as Ctrl-C, which comes when a key is pressed.
+        demo.send_signal(signal.SIGTERM)
         rest, _ = demo.communicate(timeout=60)
     assert "Traceback" not in told + rest
     return demo.returncode, told + rest
