@@ -116,10 +116,11 @@ class Flow:
             assert tuple(r["alert_type"] for _, r in records if r["superevent_id"] == superevent) == STAGES
 
 
-# Before the fourth death comes, some work must be left: the listener handles many alerts in one transaction and batch.
+# Before the fourth death comes, some work must be left: the listener handles many alerts in one transaction and batch,
+# and what waits in an outbox is sent together.
 POINTS = {
     "gw_listener": [("before_commit", 1), ("after_commit", 30), ("before_offset_commit", 1), ("after_produce", 1)],
-    "skymap_parser": [("before_commit", 30), ("after_commit", 30), ("before_offset_commit", 30), ("after_produce", 30)],
+    "skymap_parser": [("before_commit", 30), ("after_commit", 30), ("before_offset_commit", 30), ("after_produce", 3)],
 }
 
 

@@ -50,6 +50,7 @@ class Known:
 
     def kept(self) -> dict[str, Any]:
         """How much is in every table and in the blob store; who was let in is noted, whatever came of it."""
+        eventually(lambda: not self.intake.system.rows("SELECT FROM frb_intake.outbox"), "an empty outbox")
         tables = metadata.tables.keys() - {"frb_intake.audit_log", "frb_intake.inbox"}
         count = " UNION ALL ".join(f"SELECT '{table}', count(*) FROM {table}" for table in sorted(tables))
         blobs = (self.intake.system.folder / "blobs").rglob("*")
@@ -65,7 +66,6 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Known]:
         observation_id = script.observe(OBSERVATION | {"beam": 2}).json()["id"]
         burst_id = script.first(OBSERVATION, RADIO, example_images())
         eventually(lambda: len(running.records_of(burst_id)) == 2, "both records")
-        eventually(lambda: not running.system.rows("SELECT FROM frb_intake.outbox"), "an empty outbox")
         yield Known(running, script, observation_id, burst_id)
 
 
