@@ -13,10 +13,11 @@ Batch = TypeVar("Batch")
 
 async def begun(batches: AsyncIterator[Batch]) -> AsyncIterator[Batch]:
     """Return the same batches once the first is there: what fails, fails before an answer begins."""
-    first = await anext(batches)
+    first = await anext(batches, None)
 
     async def all_of_them() -> AsyncIterator[Batch]:
-        yield first
+        if first is not None:
+            yield first
         async for batch in batches:
             yield batch
 

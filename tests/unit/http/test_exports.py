@@ -54,3 +54,4 @@ async def test_what_fails_at_once_fails_before_it_is_begun() -> None:
     with pytest.raises(KeyError):
         await begun(asked({}))
     assert [batch async for batch in await begun(coming(1, 2, 3))] == [1, 2, 3]
+    assert [batch async for batch in await begun(coming())] == []
